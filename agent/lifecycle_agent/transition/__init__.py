@@ -1,0 +1,1 @@
+"""The short-lived process: plans one transition, carries it out, answers the group."""
