@@ -1,0 +1,224 @@
+"""The configuration: TOML into frozen dataclasses, and errors that name file, key and what is allowed.
+
+The dataclasses are the reference of what can be configured: a field's type and default are here,
+and `toml.py` reads them. Durations are seconds as float once read.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from lifecycle_agent import toml
+from lifecycle_agent.errors import UsageError
+from lifecycle_agent.toml import (
+    Secret,
+    choice,
+    duration,
+    path,
+    secret,
+    string,
+    strings,
+    table,
+    tables,
+    url,
+    urls,
+)
+
+DEFAULT_PATH = Path("/etc/lifecycle-agent/config.toml")
+
+PREFIX_PLACEHOLDERS = ("group", "instance_id", "time")
+
+
+@dataclass(frozen=True)
+class AgentSection:
+    """`[agent]`: the watcher itself."""
+
+    poll_interval: float = duration("1s", at_least="200ms", at_most="60s")
+    state_dir: Path = path("/var/lib/lifecycle-agent")
+
+
+@dataclass(frozen=True)
+class HooksSection:
+    """`[hooks]`: which lifecycle hooks are ours, and what a failure answers."""
+
+    terminate: str = string("")
+    launch: str = string("")
+    on_failure: str = choice("continue", "abandon")
+
+
+@dataclass(frozen=True)
+class EurekaSection:
+    """`[eureka]`: where the app is registered."""
+
+    urls: tuple[str, ...] = urls()
+    app: str = string("")
+    username: str = string("")
+    password_file: Secret | None = secret()
+    ca_file: Path | None = path(None, secret=True)
+    settle: float = duration("60s", at_most="1h")
+
+
+@dataclass(frozen=True)
+class CommandSection:
+    """`[[drain.command]]`, `[[launch.command]]`: one command, an argv and never a shell."""
+
+    argv: tuple[str, ...] = strings(required=True)
+    timeout: float = duration("30s", at_least="100ms", at_most="2h")
+    on_failure: str = choice("warn", "fail")
+    user: str = string("")
+
+
+@dataclass(frozen=True)
+class HttpSection:
+    """`[[drain.http]]`: one request to the app."""
+
+    url: str = url(required=True)
+    method: str = choice("POST", "GET", "PUT", "DELETE", "PATCH")
+    timeout: float = duration("10s", at_least="100ms", at_most="2h")
+    on_failure: str = choice("warn", "fail")
+
+
+@dataclass(frozen=True)
+class IdleSection:
+    """`[drain.idle]`: established connections on these ports must go to zero and stay there."""
+
+    ports: tuple[int, ...] = toml.ports()
+    quiet: float = duration("3s", at_most="5m")
+    timeout: float = duration("60s", at_most="2h")
+
+
+@dataclass(frozen=True)
+class DrainSection:
+    """`[drain]`: how the app is brought to rest; `timeout` is the whole transition's."""
+
+    timeout: float = duration("10m", at_least="1s", at_most="48h")
+    units: tuple[str, ...] = strings()
+    stop_timeout: float = duration("90s", at_least="1s", at_most="2h")
+    idle: IdleSection = table(IdleSection)
+    command: tuple[CommandSection, ...] = tables(CommandSection)
+    http: tuple[HttpSection, ...] = tables(HttpSection)
+
+
+@dataclass(frozen=True)
+class ReadySection:
+    """`[launch.ready]`: when a new instance may take requests."""
+
+    url: str = url()
+    timeout: float = duration("5m", at_least="1s", at_most="2h")
+
+
+@dataclass(frozen=True)
+class LaunchSection:
+    """`[launch]`: how a new instance is prepared."""
+
+    command: tuple[CommandSection, ...] = tables(CommandSection)
+    ready: ReadySection = table(ReadySection)
+
+
+@dataclass(frozen=True)
+class LogsSection:
+    """`[logs]`: what is saved before the disk is gone, and where to."""
+
+    bucket: str = string("", required=True)
+    prefix: str = string("asg/{group}/{instance_id}/{time}")
+    paths: tuple[str, ...] = strings()
+    journal_units: tuple[str, ...] = strings()
+    compression: str = choice("zstd", "gzip", "none")
+
+
+@dataclass(frozen=True)
+class NotifySection:
+    """`[[notify]]`: whom to tell. The URL is a secret: whoever has it can post."""
+
+    kind: str = choice("slack", "webhook", required=True)
+    url_file: Secret | None = secret(required=True)
+    events: tuple[str, ...] = strings("start", "success", "failure", among=("start", "success", "failure"))
+
+
+@dataclass(frozen=True)
+class SpotSection:
+    """`[spot]`: what a spot interruption notice starts."""
+
+    action: str = choice("drain", "notify", "ignore")
+
+
+@dataclass(frozen=True)
+class AdviceSection:
+    """`[rebalance]`, `[maintenance]`: advice that need not be followed."""
+
+    action: str = choice("notify", "drain", "ignore")
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything that can be configured. `logs` is None where no `[logs]` section is."""
+
+    agent: AgentSection = table(AgentSection)
+    hooks: HooksSection = table(HooksSection)
+    eureka: EurekaSection = table(EurekaSection)
+    drain: DrainSection = table(DrainSection)
+    launch: LaunchSection = table(LaunchSection)
+    logs: LogsSection | None = table(LogsSection, optional=True)
+    notify: tuple[NotifySection, ...] = tables(NotifySection)
+    spot: SpotSection = table(SpotSection)
+    rebalance: AdviceSection = table(AdviceSection)
+    maintenance: AdviceSection = table(AdviceSection)
+    sources: tuple[Path, ...] = field(default=(), metadata={"internal": True})
+
+
+def load(config_path: Path = DEFAULT_PATH, environ: Mapping[str, str] = os.environ) -> Config:
+    """Read `config_path` and the `config.d/*.toml` beside it; later files win key by key.
+
+    Raises:
+        UsageError: a file cannot be read, or what is in it cannot be used; names file and key.
+    """
+    document = toml.Document.read(config_path, environ)
+    config = document.into(Config)
+    _check_together(config, document)
+    return config
+
+
+def _check_together(config: Config, document: toml.Document) -> None:
+    """Refuse what is right by itself and impossible together."""
+    eureka, drain = config.eureka, config.drain
+    if eureka.username and eureka.password_file is None:
+        raise document.error(
+            "eureka.username", "has no password", "name the file that holds it in eureka.password_file"
+        )
+    if eureka.password_file is not None and not eureka.username:
+        raise document.error("eureka.password_file", "has no username", "set eureka.username, or remove it")
+    if eureka.app and not eureka.urls:
+        raise document.error(
+            "eureka.app", "is set without eureka.urls", "name the Eureka servers in eureka.urls"
+        )
+    if eureka.urls and eureka.settle >= drain.timeout:
+        raise document.error(
+            "eureka.settle",
+            f"of {eureka.settle:g} s leaves nothing of drain.timeout = {drain.timeout:g} s",
+            "make drain.timeout longer than eureka.settle, with room for draining and for the logs",
+        )
+    if drain.idle.ports and drain.idle.quiet > drain.idle.timeout:
+        raise document.error(
+            "drain.idle.quiet", "is longer than drain.idle.timeout", "make drain.idle.timeout the longer one"
+        )
+    if config.logs is not None:
+        _check_prefix(config.logs.prefix, document)
+
+
+def _check_prefix(prefix: str, document: toml.Document) -> None:
+    allowed = ", ".join("{" + name + "}" for name in PREFIX_PLACEHOLDERS)
+    for name in re.findall(r"\{([^{}]*)\}", prefix):
+        if name not in PREFIX_PLACEHOLDERS:
+            raise document.error("logs.prefix", f"has the unknown placeholder {{{name}}}", f"use {allowed}")
+    rest = re.sub(r"\{[^{}]*\}", "", prefix)
+    if "{" in rest or "}" in rest:
+        raise document.error("logs.prefix", f"has a single brace: {prefix!r}", f"placeholders are {allowed}")
+    if any(part in (".", "..") for part in prefix.split("/")):
+        raise document.error("logs.prefix", f"has a relative part: {prefix!r}", "write it without . and ..")
+
+
+__all__ = ["DEFAULT_PATH", "Config", "Secret", "UsageError", "load"]
