@@ -97,6 +97,25 @@ class Machine:
     host_names: tuple[str, ...] = ()
     group: str | None = None
 
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Machine:
+        """The machine that `dataclasses.asdict` made JSON of."""
+        lists = {name: tuple(values[name]) for name in ("addresses", "host_names")}
+        return cls(**{**values, **lists})
+
+
+@dataclass(frozen=True)
+class Observation:
+    """What the metadata service said in one cycle.
+
+    Args:
+        target: None when the group has said nothing yet (404), or when `problem` is set.
+        problem: one sentence when the answer cannot be used, else empty.
+    """
+
+    target: TargetState | None
+    problem: str = ""
+
 
 class NoticeKind(str, Enum):
     """Why a transition starts."""
@@ -120,6 +139,17 @@ class Notice:
     reason: str
     seen_at: float
     completes: LifecycleTransition | None = None
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Notice:
+        """The notice that `dataclasses.asdict` made JSON of."""
+        completes = values.get("completes")
+        return cls(
+            NoticeKind(values["kind"]),
+            values["reason"],
+            values["seen_at"],
+            LifecycleTransition(completes) if completes else None,
+        )
 
 
 class Outcome(str, Enum):

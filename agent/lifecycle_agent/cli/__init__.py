@@ -1,1 +1,101 @@
-"""The command line, one file a command."""
+"""The command line, one file a command; each imports what it needs inside, so that `--help` stays fast."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from pathlib import Path
+
+import click
+
+from lifecycle_agent import __version__
+from lifecycle_agent.errors import LifecycleAgentError
+
+# Name and module of each command, in the order of the help.
+COMMANDS = {
+    "run": "run",
+    "drain": "drain",
+    "undrain": "undrain",
+    "status": "status",
+    "complete": "complete",
+    "heartbeat": "heartbeat",
+    "rehearse": "rehearse",
+}
+
+DEFAULT_CONFIG = "/etc/lifecycle-agent/config.toml"
+
+
+class Commands(click.Group):
+    """The commands, each imported when it is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Name them in the order of the table."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import one."""
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"lifecycle_agent.cli.{COMMANDS[cmd_name]}")
+        command = getattr(module, COMMANDS[cmd_name])
+        assert isinstance(command, click.Command)  # noqa: S101 - for the type checker
+        return command
+
+
+@click.command(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "--config",
+    "config_path",
+    type=click.Path(path_type=Path),
+    default=DEFAULT_CONFIG,
+    show_default=True,
+    metavar="PATH",
+    help="The configuration; config.d/*.toml beside it is laid over it.",
+)
+@click.version_option(__version__, message="%(version)s")
+@click.option("-v", "--verbose", is_flag=True, help="Log more.")
+@click.pass_context
+def cli(ctx: click.Context, config_path: Path, verbose: bool) -> None:
+    """Take this instance out of service before its Auto Scaling group takes it away.
+
+    Exit codes: 0 done; 1 a step failed; 2 wrong usage or configuration; 3 another transition is
+    running and --no-wait was given; 4 not on EC2.
+    """
+    ctx.obj = Settings(config_path, verbose)
+
+
+class Settings:
+    """The options that come before the command.
+
+    Args:
+        path: of the configuration.
+        verbose: whether to log more.
+    """
+
+    def __init__(self, path: Path, verbose: bool) -> None:
+        self.path = path
+        self.verbose = verbose
+
+
+def main() -> None:
+    """Run the command line; errors are two lines, what is wrong and what to do."""
+    try:
+        code = cli.main(standalone_mode=False, prog_name="lifecycle-agent")
+    except LifecycleAgentError as error:
+        code = _wrong(error.message, error.hint, error.exit_code)
+    except click.UsageError as error:
+        where = f"{error.ctx.command_path} --help" if error.ctx else "lifecycle-agent --help"
+        code = _wrong(error.format_message().replace("\n", " "), f"see `{where}`", 2)
+    except click.ClickException as error:
+        code = _wrong(error.format_message(), "see `lifecycle-agent --help`", 2)
+    except (click.Abort, KeyboardInterrupt):
+        code = 130
+    except BrokenPipeError:
+        code = 0
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _wrong(message: str, hint: str, code: int) -> int:
+    click.echo(f"error: {message}", err=True)
+    click.echo(f"  do: {hint}", err=True)
+    return code

@@ -1,0 +1,44 @@
+"""What the commands that talk to the group by hand need: which group, which hook."""
+
+from __future__ import annotations
+
+from lifecycle_agent import config
+from lifecycle_agent.cli import Settings
+from lifecycle_agent.clients.autoscaling import AutoScaling
+from lifecycle_agent.deadline import Deadline
+from lifecycle_agent.errors import LifecycleAgentError
+from lifecycle_agent.model import LifecycleTransition
+from lifecycle_agent.transition.completion import choose_hook
+from lifecycle_agent.watch.imds import MetadataClient
+
+SECONDS = 20.0  # for all calls of one command together: somebody sits before it
+
+
+class Hand:
+    """The group that this instance is in and our hook for the state it is in.
+
+    Raises:
+        LifecycleAgentError: the instance is in no group, or there is no hook of ours.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        hooks = config.load(settings.path).hooks
+        machine = MetadataClient().machine()
+        self.deadline = Deadline.after(SECONDS)
+        self.client = AutoScaling(machine.region, machine.instance_id)
+        membership = self.client.membership(self.deadline)
+        if membership is None:
+            raise LifecycleAgentError(
+                f"no Auto Scaling group knows instance {machine.instance_id}", "there is nothing to answer"
+            )
+        self.group = membership.group
+        launching = "Pending" in membership.state.word
+        kind = LifecycleTransition.LAUNCHING if launching else LifecycleTransition.TERMINATING
+        configured = hooks.launch if launching else hooks.terminate
+        hook = choose_hook(self.client.hooks(self.group, self.deadline), configured, kind)
+        if hook is None:
+            raise LifecycleAgentError(
+                f"group {self.group} has no lifecycle hook of transition {kind.value}",
+                "create one, or name it under [hooks] in the configuration",
+            )
+        self.hook = hook

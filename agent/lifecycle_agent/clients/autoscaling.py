@@ -1,0 +1,163 @@
+"""Amazon EC2 Auto Scaling: what the group says of this instance, heartbeats, and the answer.
+
+boto3 (some 200 ms) is imported where a client is made, so that the words of this file can be used before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, TypeVar
+
+from lifecycle_agent.clients.bounded import within
+from lifecycle_agent.deadline import Deadline
+from lifecycle_agent.errors import LifecycleAgentError
+from lifecycle_agent.model import ActionResult, Hook, LifecycleState, LifecycleTransition
+
+T = TypeVar("T")
+
+CONNECT_SECONDS = 2.0  # a regional endpoint connects in milliseconds
+CALL_SECONDS = 6.0  # a call takes tens of ms; with this limit three tries fit even a short reserve
+
+_THROTTLED = {"Throttling", "ThrottlingException", "RequestLimitExceeded", "TooManyRequestsException"}
+
+
+class Refusal(Enum):
+    """Why a call failed, as far as it matters for what to do next."""
+
+    NOT_ACTIVE = "no lifecycle action is active"
+    TRANSIENT = "the service is busy or out of reach"
+    DENIED = "the service refused"
+
+
+class GroupError(LifecycleAgentError):
+    """A call to Auto Scaling failed; `refusal` says of which kind it was."""
+
+    def __init__(self, message: str, hint: str, refusal: Refusal) -> None:
+        super().__init__(message, hint)
+        self.refusal = refusal
+
+
+@dataclass(frozen=True)
+class Membership:
+    """The group that an instance is in, and where in its life the group says it is."""
+
+    group: str
+    state: LifecycleState
+
+
+class AutoScaling:
+    """The five calls the agent makes. No retries here: what a failure means depends on the caller.
+
+    Args:
+        region: the instance's own, from its metadata; AWS_REGION and AWS_DEFAULT_REGION go before it.
+    """
+
+    def __init__(self, region: str, instance_id: str) -> None:
+        import boto3
+        from botocore.config import Config as BotoConfig
+
+        session = boto3.session.Session()
+        self._instance_id = instance_id
+        self._client = session.client(
+            "autoscaling",
+            region_name=session.region_name or region,
+            config=BotoConfig(
+                connect_timeout=CONNECT_SECONDS,
+                read_timeout=CALL_SECONDS,
+                retries={"total_max_attempts": 1, "mode": "standard"},
+            ),
+        )
+
+    def membership(self, deadline: Deadline) -> Membership | None:
+        """Where the group says this instance is; None when no group knows it (any more)."""
+        answer = self._call(
+            "DescribeAutoScalingInstances",
+            deadline,
+            lambda: self._client.describe_auto_scaling_instances(InstanceIds=[self._instance_id]),
+        )
+        for instance in answer["AutoScalingInstances"]:
+            if instance["InstanceId"] == self._instance_id:
+                return Membership(
+                    instance["AutoScalingGroupName"], LifecycleState(instance["LifecycleState"])
+                )
+        return None
+
+    def hooks(self, group: str, deadline: Deadline) -> list[Hook]:
+        """The group's lifecycle hooks (50 at most)."""
+        answer = self._call(
+            "DescribeLifecycleHooks",
+            deadline,
+            lambda: self._client.describe_lifecycle_hooks(AutoScalingGroupName=group),
+        )
+        return [
+            Hook(
+                name=hook["LifecycleHookName"],
+                transition=LifecycleTransition(hook["LifecycleTransition"]),
+                heartbeat_timeout=float(hook.get("HeartbeatTimeout", 3600)),
+                global_timeout=float(hook.get("GlobalTimeout", 48 * 3600)),
+                default_result=ActionResult(hook.get("DefaultResult", "ABANDON")),
+            )
+            for hook in answer["LifecycleHooks"]
+        ]
+
+    def complete(self, group: str, hook: str, result: ActionResult, deadline: Deadline) -> None:
+        """Answer this instance's lifecycle action."""
+        self._call(
+            "CompleteLifecycleAction",
+            deadline,
+            lambda: self._client.complete_lifecycle_action(
+                AutoScalingGroupName=group,
+                LifecycleHookName=hook,
+                LifecycleActionResult=result.value,
+                InstanceId=self._instance_id,
+            ),
+        )
+
+    def heartbeat(self, group: str, hook: str, deadline: Deadline) -> None:
+        """Restart the heartbeat timeout of this instance's lifecycle action."""
+        self._call(
+            "RecordLifecycleActionHeartbeat",
+            deadline,
+            lambda: self._client.record_lifecycle_action_heartbeat(
+                AutoScalingGroupName=group, LifecycleHookName=hook, InstanceId=self._instance_id
+            ),
+        )
+
+    def _call(self, operation: str, deadline: Deadline, call: Callable[[], T]) -> T:
+        """Make one call within the deadline and `CALL_SECONDS`; errors come out as `GroupError`."""
+        from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
+
+        try:
+            return within(deadline.timeout(CALL_SECONDS), call)
+        except ClientError as error:
+            raise _refused(operation, error.response) from error
+        except NoCredentialsError as error:
+            raise GroupError(
+                f"{operation}: there are no AWS credentials",
+                f"give the instance a profile that allows autoscaling:{operation}",
+                Refusal.TRANSIENT,  # the metadata service may have missed one request for them
+            ) from error
+        except (BotoCoreError, OSError) as error:
+            raise GroupError(
+                f"{operation}: {' '.join(str(error).split())}",
+                "the instance needs a way to the Auto Scaling endpoint, for example a VPC endpoint",
+                Refusal.TRANSIENT,
+            ) from error
+
+
+def _refused(operation: str, response: Any) -> GroupError:
+    code = response.get("Error", {}).get("Code", "")
+    text = " ".join(str(response.get("Error", {}).get("Message", "")).split())[:500]
+    status = response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+    message = f"{operation}: {code}: {text}"
+    if code == "ValidationError" and text.startswith("No active Lifecycle Action"):
+        hint = "the group does not wait for this instance (yet, any more, or for that hook)"
+        return GroupError(message, hint, Refusal.NOT_ACTIVE)
+    if status >= 500 or status == 429 or code in _THROTTLED or code.startswith("ResourceContention"):
+        return GroupError(message, "it may pass: try again", Refusal.TRANSIENT)
+    if "ExpiredToken" in code or code == "RequestExpired":
+        return GroupError(message, "the instance profile's credentials are being renewed", Refusal.TRANSIENT)
+    hint = f"allow autoscaling:{operation} in the instance profile, and check the hook's and the group's name"
+    return GroupError(message, hint, Refusal.DENIED)

@@ -1,0 +1,92 @@
+"""Where the agent's files are, and how one is replaced whole."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+RUNTIME_DIR = Path("/run/lifecycle-agent")
+STATE_DIR = Path("/var/lib/lifecycle-agent")
+
+MOST_STATUS_BYTES = 1024 * 1024  # ours is a few KiB; a larger file is not ours
+
+
+def runtime_dir(environ: Mapping[str, str] = os.environ) -> Path:
+    """Status and lock: RUNTIME_DIRECTORY as systemd sets it (its first entry), else /run/lifecycle-agent."""
+    return Path(environ.get("RUNTIME_DIRECTORY", "").split(":")[0] or RUNTIME_DIR)
+
+
+def state_dir(configured: Path | None, environ: Mapping[str, str] = os.environ) -> Path:
+    """Journal and report: as configured, else STATE_DIRECTORY (first entry), else /var/lib/lifecycle-agent.
+
+    The configuration wins because `lifecycle-agent drain` by hand, which systemd gives no
+    STATE_DIRECTORY, must find the service's journal.
+    """
+    return configured or Path(environ.get("STATE_DIRECTORY", "").split(":")[0] or STATE_DIR)
+
+
+def replace(path: Path, content: bytes, durable: bool = False) -> None:
+    """Write `content` to `path` so that a reader sees the old file or the new one, never a part.
+
+    With `durable` the new one is on the disk when this returns, for what must outlive a crash.
+
+    Raises:
+        OSError: it could not be written; the old file is still there.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with open(temporary, "wb") as file:
+            file.write(content)
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+class StatusFile:
+    """`status.json`: what `lifecycle-agent status` shows.
+
+    Two processes have something to say there, the watcher and a transition; each replaces the section
+    of its own name and keeps the other's.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.path = directory / "status.json"
+
+    def read(self) -> dict[str, Any]:
+        """The sections by name; empty where there is no status, or one that cannot be read."""
+        try:
+            with open(self.path, "rb") as file:
+                content = json.loads(file.read(MOST_STATUS_BYTES))
+        except (OSError, ValueError, RecursionError):
+            return {}
+        return content if isinstance(content, dict) else {}
+
+    def update(self, section: str, content: Mapping[str, Any]) -> None:
+        """Replace one section. Showing is never worth a failure: what cannot be written is not written."""
+        with contextlib.suppress(OSError):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with self._alone():
+                replace(self.path, json.dumps({**self.read(), "version": 1, section: content}).encode())
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Hold the other writer off; if it hangs with the lock in hand, go on without it."""
+        with open(self.path.with_name(".status.lock"), "wb") as lock:
+            for _ in range(5):
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    time.sleep(0.002)
+            yield

@@ -1,0 +1,134 @@
+"""Answering the group: which hook is ours, and what to make of a refusal."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from enum import Enum
+
+from lifecycle_agent.clients.autoscaling import GroupError, Membership, Refusal
+from lifecycle_agent.deadline import Deadline
+from lifecycle_agent.errors import LifecycleAgentError, UsageError
+from lifecycle_agent.model import Hook, LifecycleState, LifecycleTransition
+
+CODEDEPLOY_PREFIX = "CodeDeploy-managed-"  # CodeDeploy's own hooks: answered by its agent, never by us
+
+FIRST_PAUSE = 0.2  # seconds; the group's own state changes take about as long
+LONGEST_PAUSE = 5.0  # seconds; still six tries within the shortest heartbeat timeout, 30 s
+
+
+class Next(Enum):
+    """What follows when the group says that no lifecycle action is active."""
+
+    WAIT = "the group does not ask yet"
+    AGAIN = "the group asks: try again"
+    ANSWERED = "the group has its answer"
+    RETAINED = "the group keeps the instance for a human"
+
+
+def after_refusal(state: LifecycleState | None) -> Next:
+    """What to make of "No active Lifecycle Action": only the instance's state tells.
+
+    The refusal covers too early, already done and no such hook (see the design, "Rules of completion").
+    """
+    if state is None or state.word == "Terminated" or state.word.endswith(":Proceed"):
+        return Next.ANSWERED
+    if state.retained:
+        return Next.RETAINED
+    if state.waiting:
+        return Next.AGAIN
+    if state.arriving:
+        return Next.WAIT
+    return Next.ANSWERED
+
+
+def choose_hook(hooks: Sequence[Hook], configured: str, transition: LifecycleTransition) -> Hook | None:
+    """Our hook among the group's: the configured one, else the only one of the transition.
+
+    Returns:
+        None when the group has no hook of that transition besides CodeDeploy's: no answer is owed.
+
+    Raises:
+        UsageError: the configured hook is not there, or there are several to choose from.
+    """
+    key = "hooks.terminate" if transition is LifecycleTransition.TERMINATING else "hooks.launch"
+    candidates = [hook for hook in hooks if hook.transition is transition]
+    if configured:
+        for hook in candidates:
+            if hook.name == configured:
+                return hook
+        names = ", ".join(hook.name for hook in candidates) or "none"
+        raise UsageError(
+            f"{key} = {configured!r}: the group has no such hook (of this transition it has: {names})",
+            f"mend {key}, or create the lifecycle hook",
+        )
+    ours = [hook for hook in candidates if not hook.name.startswith(CODEDEPLOY_PREFIX)]
+    if len(ours) > 1:
+        names = ", ".join(hook.name for hook in ours)
+        raise UsageError(f"{key} is not set and the group has several hooks: {names}", f"set {key} to ours")
+    return ours[0] if ours else None
+
+
+def answer(
+    complete: Callable[[], None],
+    membership: Callable[[], Membership | None],
+    deadline: Deadline,
+    asking_deadline: Deadline,
+    sleep: Callable[[float], None],
+    say: Callable[[str], None],
+) -> str:
+    """Complete the lifecycle action, through whatever can pass.
+
+    Args:
+        complete: one CompleteLifecycleAction.
+        membership: one DescribeAutoScalingInstances.
+        deadline: until when it is tried while the group asks.
+        asking_deadline: until when the group is waited for that does not ask yet.
+        sleep: waits for so many seconds.
+        say: what it waits for, for people.
+
+    Returns:
+        One sentence: how it came out well.
+
+    Raises:
+        LifecycleAgentError: it did not; the group's default result will decide.
+    """
+    pause = FIRST_PAUSE
+    while True:
+        limit = deadline
+        try:
+            complete()
+            return "the group has the answer"
+        except GroupError as error:
+            refused = error
+        if refused.refusal is Refusal.DENIED:
+            raise refused
+        if refused.refusal is Refusal.NOT_ACTIVE:
+            following = _look(membership)
+            if following is Next.ANSWERED:
+                return "nothing to answer any more: the group has moved on"
+            if following is Next.RETAINED:
+                raise LifecycleAgentError(
+                    "the group keeps this instance (Terminating:Retained) after an ABANDON or a timeout",
+                    "look at it, then call TerminateInstanceInAutoScalingGroup: it is billed until then",
+                )
+            if following is Next.WAIT:
+                limit = asking_deadline
+            say(following.value)
+        else:
+            say(refused.message)
+        if limit.passed:
+            raise LifecycleAgentError(
+                f"the lifecycle action could not be completed in time: {refused.message}", refused.hint
+            )
+        sleep(min(pause * random.uniform(0.5, 1.0), limit.remaining()))  # noqa: S311
+        pause = min(LONGEST_PAUSE, pause * 2)
+
+
+def _look(membership: Callable[[], Membership | None]) -> Next:
+    """What the instance's state makes of a refusal; not knowing it is no reason to give up."""
+    try:
+        found = membership()
+    except GroupError:
+        return Next.AGAIN
+    return after_refusal(found.state if found is not None else None)

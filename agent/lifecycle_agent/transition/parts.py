@@ -1,0 +1,225 @@
+"""The real parts that a planned step runs on, made when they are needed."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from lifecycle_agent.clients.autoscaling import AutoScaling
+from lifecycle_agent.config import Config
+from lifecycle_agent.deadline import Deadline
+from lifecycle_agent.logline import JsonLine, logger
+from lifecycle_agent.model import ActionResult, LifecycleTransition, Machine, Notice, Report
+from lifecycle_agent.steps import StepRun, Work
+from lifecycle_agent.steps.discovery import (
+    BackInService,
+    Deregister,
+    OutOfService,
+    Own,
+    Registry,
+    Settle,
+    Verify,
+)
+from lifecycle_agent.steps.notify import Event, Notifier, Notify
+from lifecycle_agent.transition import plan as names
+from lifecycle_agent.transition.heartbeat import GroupSide
+from lifecycle_agent.transition.plan import PlannedStep
+from lifecycle_agent.transition.report import as_json
+
+# Steps that people feel: nothing is imported or asked beside them. Everything else starts after.
+FIRST = (names.NOTIFY_START, names.OUT_OF_SERVICE)
+
+MOST_LOG_LINES = 5000  # of the transition's own log, some 1 MB, kept for the upload
+
+
+class OwnLog(logging.Handler):
+    """Keeps the log of this process, to be uploaded with the rest."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.setFormatter(JsonLine())
+        self._lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep one line."""
+        if len(self._lines) < MOST_LOG_LINES:
+            self._lines.append(self.format(record))
+
+    def content(self) -> bytes:
+        """The lines so far."""
+        return ("\n".join(self._lines) + "\n").encode()
+
+
+class Parts:
+    """Makes steps, and the group's side.
+
+    Args:
+        started: wall clock of the notice, for the place of the logs.
+        earlier: data of a step that has ended, by its name; empty for one that has not, or failed.
+        report: the report as it stands.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        machine: Machine,
+        notice: Notice,
+        transition_id: str,
+        started: str,
+        state_dir: Path,
+        deadline: Deadline,
+        earlier: Callable[[str], Mapping[str, Any]],
+        report: Callable[[], Report],
+    ) -> None:
+        self._config = config
+        self._machine = machine
+        self._notice = notice
+        self._transition_id = transition_id
+        self._started = started
+        self._state_dir = state_dir
+        self._deadline = deadline
+        self._earlier = earlier
+        self._report = report
+        self._log = OwnLog()
+        logger.addHandler(self._log)
+        self.notifier = Notifier(config.notify)
+        self.group = self._group_side(notice.completes) if notice.completes is not None else None
+        self._connect_s3: Callable[[], Any] | None = None
+
+    def make(self, step: PlannedStep) -> StepRun:
+        """The step that is planned."""
+        if step.name not in FIRST:
+            self._start_the_rest()
+        if step.name.startswith("discovery."):
+            return self._discovery(step)
+        if step.name in (names.NOTIFY_START, names.NOTIFY_RESULT):
+            return Notify(self.notifier, lambda: self._event(step.name == names.NOTIFY_START))
+        if step.name == names.LOGS:
+            return self._logs()
+        return self._drain(step)
+
+    def complete(self, result: ActionResult, work: Work) -> str:
+        """Answer the group."""
+        group = self.group
+        if group is None:
+            raise AssertionError("asked to complete without a lifecycle action")
+        self._start_the_rest()
+        asking = Deadline.after(max(work.deadline.remaining(), names.SETTLE_SLACK))
+        try:
+            return group.complete(result, work.deadline, asking, work.wait, work.say)
+        finally:
+            group.stop()
+
+    def close(self) -> None:
+        """Let go of the process's log."""
+        logger.removeHandler(self._log)
+
+    def _start_the_rest(self) -> None:
+        """Import boto3 and connect in the background, now that nobody is kept waiting by it."""
+        if self.group is not None and self.group.ident is None:
+            self.group.start()
+        if self._connect_s3 is None and self._config.logs is not None:
+            from lifecycle_agent.clients.s3 import later
+
+            self._connect_s3 = later(self._config.logs.bucket, self._machine.region)
+
+    def _group_side(self, transition: LifecycleTransition) -> GroupSide:
+        hooks = self._config.hooks
+        configured = hooks.terminate if transition is LifecycleTransition.TERMINATING else hooks.launch
+        machine = self._machine
+        return GroupSide(
+            lambda: AutoScaling(machine.region, machine.instance_id),
+            transition,
+            configured,
+            machine.group,
+            self._deadline,
+        )
+
+    @cached_property
+    def _registry(self) -> Registry | None:
+        eureka = self._config.eureka
+        if not eureka.urls:
+            return None
+        from lifecycle_agent.clients.eureka import EurekaClient
+
+        password = eureka.password_file.value if eureka.password_file else ""
+        auth = (eureka.username, password) if eureka.username else None
+        return EurekaClient(eureka.urls, auth, str(eureka.ca_file) if eureka.ca_file else None)
+
+    def _discovery(self, step: PlannedStep) -> StepRun:
+        registry, machine, app = self._registry, self._machine, self._config.eureka.app or None
+        if step.name == names.SETTLE:
+            own = Own(registry, machine, app) if registry is not None else None
+            settle = self._config.eureka.settle
+            return Settle(own, settle, self.group or _NoGroup(), self._earlier(names.OUT_OF_SERVICE))
+        if registry is None:
+            raise AssertionError(f"{step.name} is planned without a registry")
+        known = self._earlier(names.SETTLE) or self._earlier(names.OUT_OF_SERVICE)
+        match step.name:
+            case names.OUT_OF_SERVICE:
+                return OutOfService(registry, machine, app)
+            case names.DEREGISTER:
+                return Deregister(registry, machine, app, known)
+            case names.VERIFY:
+                return Verify(registry, machine, app, self._earlier(names.DEREGISTER) or known)
+            case names.BACK_IN_SERVICE:
+                return BackInService(registry, machine, app)
+        raise AssertionError(f"no such step: {step.name}")
+
+    def _drain(self, step: PlannedStep) -> StepRun:
+        from lifecycle_agent.clients.commands import commands_here
+        from lifecycle_agent.clients.connections import Connections
+        from lifecycle_agent.clients.units import Units
+        from lifecycle_agent.steps.drain import CallApp, RunCommand, StartUnits, StopUnits, WaitIdle
+
+        drain = self._config.drain
+        if step.name.startswith(names.COMMAND):
+            name = f"{self._transition_id}-{step.name}"
+            return RunCommand(drain.command[step.index], name, commands_here())
+        if step.name.startswith(names.HTTP):
+            return CallApp(drain.http[step.index])
+        match step.name:
+            case names.IDLE:
+                return WaitIdle(drain.idle, Connections())
+            case names.UNITS:
+                return StopUnits(drain.units, Units(), drain.stop_timeout)
+            case names.START_UNITS:
+                return StartUnits(drain.units, Units())
+        raise AssertionError(f"no such step: {step.name}")
+
+    def _logs(self) -> StepRun:
+        from lifecycle_agent.steps.logs import Extra, Logs
+
+        section = self._config.logs
+        if section is None or self._connect_s3 is None:
+            raise AssertionError("logs are planned without a [logs] section")
+        values = {
+            "group": self._group_name() or "no-group",
+            "instance_id": self._machine.instance_id,
+            "time": self._started,
+        }
+        extras = [
+            Extra("agent.log", self._log.content),
+            Extra("report.json", lambda: as_json(self._report())),
+            Extra("journal.jsonl", self._state_dir / "journal.jsonl"),
+        ]
+        return Logs(section, self._connect_s3, values, extras, self._state_dir / "upload.jsonl")
+
+    def _event(self, start: bool) -> Event:
+        group = self._group_name() or ""
+        if not start:
+            return Event.result(self._report(), group)
+        return Event("start", self._transition_id, self._machine.instance_id, group, self._notice)
+
+    def _group_name(self) -> str | None:
+        return self.group.group if self.group is not None else self._machine.group
+
+
+class _NoGroup:
+    """Nobody to wait for."""
+
+    def waiting(self) -> None:
+        return None

@@ -1,0 +1,158 @@
+"""What a transition will do, in which order, on whose time. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from lifecycle_agent.config import Config
+from lifecycle_agent.model import Notice, NoticeKind
+
+# The names of the steps: in the journal, in the report, in the log, and on the screen.
+NOTIFY_START = "notify.start"
+OUT_OF_SERVICE = "discovery.out_of_service"
+SETTLE = "discovery.settle"
+COMMAND = "drain.command"
+HTTP = "drain.http"
+IDLE = "drain.idle"
+UNITS = "drain.units"
+DEREGISTER = "discovery.deregister"
+LOGS = "logs"
+VERIFY = "discovery.verify"
+NOTIFY_RESULT = "notify.result"
+COMPLETE = "complete"
+START_UNITS = "undrain.units"
+BACK_IN_SERVICE = "discovery.back_in_service"
+
+# Seconds that earlier steps may not touch, and the share of a short transition (a spot notice's two
+# minutes) that they shrink to.
+DEREGISTER_RESERVE = (5.0, 0.05)  # two requests to a registry, and a second try for each
+LOGS_RESERVE = (60.0, 0.25)  # what matters of the logs, at a gigabit, several times over
+COMPLETE_RESERVE = (20.0, 0.10)  # three tries of a call with `clients.autoscaling.CALL_SECONDS`
+
+OUT_OF_SERVICE_SECONDS = 15.0  # a registry that is down is tried again while settling
+SETTLE_SLACK = 3600.0  # the longest deregistration delay of a load balancer (ELB target groups: 0..3600 s)
+NOTIFY_SECONDS = 1.0  # it only hands the message over
+VERIFY_SECONDS = 5.0
+
+
+@dataclass(frozen=True)
+class PlannedStep:
+    """One step of the plan.
+
+    Args:
+        what: a few words for people.
+        timeout: seconds it may take at most, None for whatever is left.
+        reserve: seconds that earlier steps leave for it.
+        essential: whether it is still done when time has run out or the transition keeps dying.
+        index: which of several of its kind (commands, HTTP hooks) it is, from 0.
+    """
+
+    name: str
+    what: str
+    timeout: float | None = None
+    reserve: float = 0.0
+    essential: bool = False
+    index: int = 0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The steps in order, and the seconds set aside for the answer to the group."""
+
+    steps: tuple[PlannedStep, ...]
+    total: float
+    completion_reserve: float
+
+    def reserve_after(self, step: PlannedStep) -> float:
+        """Seconds that `step` must leave for the steps after it and for the completion."""
+        after = self.steps[self.steps.index(step) + 1 :]
+        return sum(later.reserve for later in after) + self.completion_reserve
+
+    def budgets(self) -> Iterator[tuple[PlannedStep, float]]:
+        """Each step with the seconds it gets at most if every step before it takes no time at all."""
+        for step in self.steps:
+            left = self.total - self.reserve_after(step)
+            yield step, max(0.0, left if step.timeout is None else min(step.timeout, left))
+
+
+def make_plan(notice: Notice, config: Config, essential_only: bool = False) -> Plan:
+    """The plan for a notice.
+
+    Args:
+        essential_only: straight to deregister, logs and completion: the transition has died too often.
+    """
+    total = config.drain.timeout
+    steps = _undrain(config) if notice.kind is NoticeKind.UNDRAIN else _drain(notice, config, total)
+    if essential_only:
+        steps = [step for step in steps if step.essential]
+    reserve = _share(COMPLETE_RESERVE, total) if notice.completes is not None else 0.0
+    return Plan(tuple(steps), total, reserve)
+
+
+def _drain(notice: Notice, config: Config, total: float) -> list[PlannedStep]:
+    """The order of a termination; why it is this one is in the design."""
+    eureka, drain = bool(config.eureka.urls), config.drain
+    steps: list[PlannedStep] = []
+    if config.notify:
+        steps.append(PlannedStep(NOTIFY_START, "tell people that it starts", NOTIFY_SECONDS))
+    if eureka:
+        steps.append(
+            PlannedStep(OUT_OF_SERVICE, "take the app out of service in Eureka", OUT_OF_SERVICE_SECONDS)
+        )
+    if eureka or notice.completes is not None:
+        steps.append(_settle(notice, config))
+    for index, command in enumerate(drain.command):
+        what = f"run {command.argv[0]}"
+        steps.append(PlannedStep(f"{COMMAND}.{index + 1}", what, command.timeout, index=index))
+    for index, hook in enumerate(drain.http):
+        what = f"{hook.method} {hook.url}"
+        steps.append(PlannedStep(f"{HTTP}.{index + 1}", what, hook.timeout, index=index))
+    if drain.idle.ports:
+        ports = ", ".join(str(port) for port in drain.idle.ports)
+        steps.append(PlannedStep(IDLE, f"wait until port {ports} has no connections", drain.idle.timeout))
+    if drain.units:
+        steps.append(PlannedStep(UNITS, f"stop {', '.join(drain.units)}", drain.stop_timeout))
+    if eureka:
+        reserve = _share(DEREGISTER_RESERVE, total)
+        steps.append(
+            PlannedStep(
+                DEREGISTER, "delete the registration, verify it is gone", 30.0, reserve, essential=True
+            )
+        )
+    if config.logs is not None:
+        reserve = _share(LOGS_RESERVE, total)
+        steps.append(
+            PlannedStep(LOGS, f"save the logs to s3://{config.logs.bucket}", None, reserve, essential=True)
+        )
+    if eureka:
+        steps.append(PlannedStep(VERIFY, "see that nothing registered again", VERIFY_SECONDS, essential=True))
+    if config.notify:
+        steps.append(PlannedStep(NOTIFY_RESULT, "tell people the result", NOTIFY_SECONDS, essential=True))
+    return steps
+
+
+def _settle(notice: Notice, config: Config) -> PlannedStep:
+    """Waiting out the callers' caches, beside it the load balancer of a group that we answer to."""
+    waits = ["until no caller can still hold the old registry"] if config.eureka.urls else []
+    slack = 0.0
+    if notice.completes is not None:
+        waits.append("until the group is past its load balancer")
+        slack = SETTLE_SLACK
+    what = "wait " + ", and ".join(waits)
+    return PlannedStep(SETTLE, what, (config.eureka.settle if config.eureka.urls else 0.0) + slack + 5.0)
+
+
+def _undrain(config: Config) -> list[PlannedStep]:
+    steps = []
+    if config.drain.units:
+        units = ", ".join(reversed(config.drain.units))
+        steps.append(PlannedStep(START_UNITS, f"start {units}", config.drain.stop_timeout))
+    if config.eureka.urls:
+        steps.append(PlannedStep(BACK_IN_SERVICE, "take the app back into service in Eureka"))
+    return steps
+
+
+def _share(reserve: tuple[float, float], total: float) -> float:
+    seconds, share = reserve
+    return min(seconds, total * share)

@@ -1,0 +1,189 @@
+"""Carries a plan out, step by step, and answers the group whatever happens."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+
+from lifecycle_agent.deadline import Deadline
+from lifecycle_agent.errors import Interrupted, LifecycleAgentError
+from lifecycle_agent.logline import logger
+from lifecycle_agent.model import ActionResult, Outcome, StepReport
+from lifecycle_agent.steps import Done, StepRun, Work
+from lifecycle_agent.transition.journal import Journal
+from lifecycle_agent.transition.plan import COMPLETE, Plan, PlannedStep
+from lifecycle_agent.transition.progress import Teller
+
+Make = Callable[[PlannedStep], StepRun]
+Complete = Callable[[ActionResult, Work], str]
+
+
+class Stop:
+    """Being told to stop: now (SIGTERM), or after the step that is running (SIGINT once)."""
+
+    def __init__(self) -> None:
+        self.now = threading.Event()
+        self.after_step = threading.Event()
+
+    def check(self) -> None:
+        """Between two steps.
+
+        Raises:
+            Interrupted: the agent was told to stop.
+        """
+        if self.now.is_set() or self.after_step.is_set():
+            raise Interrupted
+
+
+class StepWork:
+    """What a step gets to work with (see `steps.Work`)."""
+
+    def __init__(self, deadline: Deadline, teller: Teller, stop: Stop) -> None:
+        self.deadline = deadline
+        self._teller = teller
+        self._stop = stop
+
+    def say(self, text: str, done: int | None = None, total: int | None = None) -> None:
+        """Show what the step does or waits for."""
+        self._teller.say(text, done, total)
+
+    def wait(self, seconds: float) -> None:
+        """Sleep, but not past the deadline, and not when told to stop."""
+        if self._stop.now.wait(min(seconds, self.deadline.remaining())):
+            raise Interrupted
+
+
+class Runner:
+    """One transition's way through its plan.
+
+    Steps raise; what a failure means for the rest is known here alone: the rest goes on, and the
+    answer to the group is what the configuration says for a failure.
+
+    Args:
+        ended: steps that came to an end before a crash; they are not run again.
+        make: makes the step that is planned.
+        complete: answers the group; None where no answer is owed.
+        failure: the answer when a step has failed.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        deadline: Deadline,
+        journal: Journal,
+        teller: Teller,
+        stop: Stop,
+        ended: Mapping[str, StepReport],
+        make: Make,
+        complete: Complete | None,
+        failure: ActionResult,
+    ) -> None:
+        self._plan = plan
+        self._deadline = deadline
+        self._journal = journal
+        self._teller = teller
+        self._stop = stop
+        self._before = dict(ended)
+        self._make = make
+        self._complete = complete
+        self._failure = failure
+        self.reports: list[StepReport] = []
+
+    @property
+    def outcome(self) -> Outcome:
+        """How it went so far: failed if a step has, warned if one has warned, else done."""
+        outcomes = {report.outcome for report in self.reports}
+        for worst in (Outcome.FAILED, Outcome.SKIPPED, Outcome.WARNED):
+            if worst in outcomes:
+                return Outcome.FAILED if worst is Outcome.SKIPPED else worst
+        return Outcome.DONE
+
+    def run(self) -> None:
+        """Carry the plan out.
+
+        Raises:
+            Interrupted: the agent was told to stop; the journal says where to go on, and the group is
+                answered then.
+        """
+        interrupted = False
+        try:
+            for step in self._plan.steps:
+                self._stop.check()
+                self._step(step)
+            self._stop.check()
+        except Interrupted:
+            interrupted = True
+            raise
+        finally:
+            if not interrupted:
+                self._answer()
+
+    def _step(self, step: PlannedStep) -> None:
+        """Run one step, unless it ended before a crash or there is no time for it."""
+        if step.name in self._before:
+            self.reports.append(self._before[step.name])
+            return
+        reserve = self._plan.reserve_after(step)
+        left = self._deadline.remaining() - reserve
+        if left <= 0 and not step.essential:
+            detail = f"skipped: {reserve:.0f} s are kept for what matters more"
+            self._record(StepReport(step.name, Outcome.SKIPPED, detail))
+            return
+        # An essential step that is out of time still gets a try, on the time of those behind it.
+        reserve = reserve if left > 0 else self._plan.completion_reserve
+        timeout = step.timeout if step.timeout is not None else self._deadline.remaining()
+        self._run(step.name, self._deadline.within(timeout, reserve), lambda: self._make(step).run)
+
+    def _run(
+        self,
+        name: str,
+        deadline: Deadline,
+        work_of: Callable[[], Callable[[Work], Done]],
+    ) -> None:
+        """Run what `work_of` gives between two lines of the journal."""
+        self._journal.step_started(name)
+        self._teller.step_started(name)
+        began = deadline.now()
+
+        def ended(outcome: Outcome, detail: str, done: Done | None = None) -> StepReport:
+            seconds = round(deadline.now() - began, 3)
+            warnings, data = (done.warnings, done.data) if done else ((), {})
+            return StepReport(name, outcome, detail, seconds, warnings, data)
+
+        try:
+            done = work_of()(StepWork(deadline, self._teller, self._stop))
+            report = ended(Outcome.WARNED if done.warnings else Outcome.DONE, done.detail, done)
+        except Interrupted:
+            raise
+        except LifecycleAgentError as error:
+            report = ended(Outcome.FAILED, f"{error.message}; {error.hint}")
+        except Exception as error:  # a defect of ours must not keep the machine from its end
+            logger.exception("step %s", name)
+            report = ended(Outcome.FAILED, f"unexpected {type(error).__name__}: {error}")
+        self._record(report)
+
+    def _record(self, report: StepReport) -> None:
+        self.reports.append(report)
+        self._journal.step_ended(report)
+        self._teller.step_ended(report)
+        took = "" if report.seconds is None else f" ({report.seconds:.1f} s)"
+        fields = {"fields": {"step": report.name, "outcome": report.outcome.value, "seconds": report.seconds}}
+        log = logger.error if report.outcome is Outcome.FAILED else logger.info
+        log("%s: %s%s", report.name, report.detail, took, extra=fields)
+        for warning in report.warnings:
+            logger.warning("%s: %s", report.name, warning, extra=fields)
+
+    def _answer(self) -> None:
+        """Answer the group, on the time that was kept for it."""
+        if self._complete is None:
+            return
+        if COMPLETE in self._before:
+            self.reports.append(self._before[COMPLETE])
+            return
+        complete = self._complete
+        result = self._failure if self.outcome is Outcome.FAILED else ActionResult.CONTINUE
+        # Out of time is when it matters most: there is always time for one try.
+        deadline = self._deadline
+        if deadline.remaining() < self._plan.completion_reserve:
+            deadline = Deadline.after(self._plan.completion_reserve)
+        self._run(COMPLETE, deadline, lambda: lambda work: Done(complete(result, work)))
