@@ -1,0 +1,74 @@
+"""The manifest: what was saved, how it can be proved, and what was left behind and why."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+# Readers refuse a higher number. Keys are only ever added while it stays the same.
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One source.
+
+    Args:
+        source: path or name, as os.fsdecode has it.
+        key: the object, empty where there is none.
+        bytes: of the original, as far as it is in the object.
+        sha256: of those bytes, in hex; empty where there is no object.
+        stored_bytes: the object's size.
+        complete: whether all of the source is in the object.
+        why: what is missing, empty if nothing is.
+    """
+
+    source: str
+    key: str = ""
+    bytes: int = 0
+    sha256: str = ""
+    stored_bytes: int = 0
+    compression: str = "none"
+    complete: bool = False
+    why: str = ""
+
+
+def document(head: Mapping[str, Any], entries: Sequence[Entry], ignored: Mapping[str, str]) -> bytes:
+    """The manifest as JSON, ready to be stored.
+
+    Args:
+        head: what there is to say of the whole: instance, group, bucket, prefix, times.
+        ignored: what matched and is no regular file.
+    """
+    manifest = {
+        "schema": SCHEMA,
+        **head,
+        "complete": all(entry.complete for entry in entries),
+        "totals": totals(entries),
+        "files": [{**asdict(entry), **_named(entry.source)} for entry in entries],
+        "ignored": [{**_named(path), "why": why} for path, why in ignored.items()],
+    }
+    return json.dumps(manifest, indent=1).encode()
+
+
+def totals(entries: Sequence[Entry]) -> dict[str, int]:
+    """Objects, bytes of the originals in them, bytes stored, and how many sources are not all there."""
+    return {
+        "files": sum(1 for entry in entries if entry.key),
+        "bytes": sum(entry.bytes for entry in entries),
+        "stored_bytes": sum(entry.stored_bytes for entry in entries),
+        "incomplete": sum(1 for entry in entries if not entry.complete),
+    }
+
+
+def _named(source: str) -> dict[str, str]:
+    """The name as text, and where its bytes are not UTF-8 exactly, in base64."""
+    raw = os.fsencode(source)
+    try:
+        return {"source": raw.decode()}
+    except UnicodeDecodeError:
+        return {"source": raw.decode(errors="replace"), "source_base64": base64.b64encode(raw).decode()}

@@ -1,0 +1,436 @@
+"""The bucket over real HTTP: moto's S3 on loopback, with a place between in which requests can be spoiled."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import boto3
+import pytest
+import zstandard
+from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
+from werkzeug.serving import make_server
+
+from lifecycle_agent.clients import s3
+from lifecycle_agent.clients.s3 import S3, later
+from lifecycle_agent.clients.s3_errors import OutOfTime, S3Error
+from lifecycle_agent.config import LogsSection
+from lifecycle_agent.deadline import Deadline
+from lifecycle_agent.errors import StepFailed
+from lifecycle_agent.steps import Done
+from lifecycle_agent.steps.logs import Logs
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
+    from mypy_boto3_s3 import S3Client
+
+PART = 5 << 20  # the least that S3, and moto with it, takes for a part that is not the last
+VALUES = {"group": "orders", "instance_id": "i-1", "time": "20260102T030405Z"}
+BUCKET = "acme-logs"
+PREFIX = "asg/orders/i-1/20260102T030405Z"
+
+# What spoils a request: an HTTP status, S3's code, headers; None lets it through.
+Spoil = Callable[["WSGIEnvironment"], "tuple[int, str, dict[str, str]] | None"]
+
+
+class World:
+    """An S3 server. `seen` holds "METHOD key?query" of each request."""
+
+    def __init__(self) -> None:
+        self._moto = DomainDispatcherApplication(create_backend_app)
+        self.server = make_server("127.0.0.1", 0, self, threaded=True)
+        self.seen: list[str] = []
+        self.spoil: Spoil = lambda request: None
+        self.url = f"http://127.0.0.1:{self.server.server_port}"
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        query = f"?{environ['QUERY_STRING']}" if environ["QUERY_STRING"] else ""
+        self.seen.append(f"{environ['REQUEST_METHOD']} {environ['PATH_INFO']}{query}")
+        spoiled = self.spoil(environ)
+        if spoiled is None:
+            return self._moto(environ, start_response)  # type: ignore[no-any-return]
+        status, code, headers = spoiled
+        if environ.get("CONTENT_LENGTH"):
+            environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"]))
+        body = (
+            f"<Error><Code>{code}</Code><Message>said by the test</Message></Error>".encode() if code else b""
+        )
+        start_response(f"{status} Spoiled", [("Content-Length", str(len(body))), *headers.items()])
+        return [body]
+
+    def sent(self, method: str, pattern: str) -> list[str]:
+        return [one for one in self.seen if one.startswith(method) and re.search(pattern, one)]
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[World]:
+    world = World()
+    thread = threading.Thread(target=world.server.serve_forever, args=(0.01,), daemon=True)
+    thread.start()
+    yield world
+    world.server.shutdown()
+    thread.join()
+    world.server.server_close()
+
+
+@pytest.fixture
+def world(server: World, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+    """The server with an empty bucket, and an environment that points there."""
+    world = server
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", world.url)
+    monkeypatch.setattr(s3, "FIRST_PAUSE", 0.001)
+    admin = client()
+    admin.create_bucket(Bucket=BUCKET)
+    world.seen.clear()
+    yield world
+    world.spoil = lambda request: None
+    for upload in admin.list_multipart_uploads(Bucket=BUCKET).get("Uploads", []):
+        admin.abort_multipart_upload(Bucket=BUCKET, Key=upload["Key"], UploadId=upload["UploadId"])
+    for key in keys(admin):
+        admin.delete_object(Bucket=BUCKET, Key=key)
+    admin.delete_bucket(Bucket=BUCKET)
+
+
+def keys(admin: S3Client) -> list[str]:
+    return [one["Key"] for one in admin.list_objects_v2(Bucket=BUCKET).get("Contents", [])]
+
+
+_clients: dict[str, S3Client] = {}
+
+
+def client() -> S3Client:
+    """The test's own look at the bucket."""
+    url = os.environ["AWS_ENDPOINT_URL_S3"]
+    if url not in _clients:
+        _clients[url] = boto3.session.Session().client("s3", region_name="us-east-1")
+    return _clients[url]
+
+
+def connect() -> S3:
+    return S3.connect(BUCKET, "us-east-1")
+
+
+def noise(size: int) -> bytes:
+    """Bytes that no compression makes smaller, the same in each run."""
+    return hashlib.shake_128(b"noise").digest(size)
+
+
+class Job:
+    """What the runner would hand in."""
+
+    def __init__(self, seconds: float = 60) -> None:
+        self.deadline = Deadline.after(seconds)
+
+    def say(self, text: str, done: int | None = None, total: int | None = None) -> None:
+        pass
+
+    def wait(self, seconds: float) -> None:
+        pass
+
+
+def save(pattern: str, compression: str = "zstd", progress: Path | None = None, seconds: float = 60) -> Done:
+    section = LogsSection(bucket=BUCKET, paths=(pattern,), compression=compression)
+    step = Logs(section, later(BUCKET, "us-east-1"), VALUES, progress=progress, part=PART)
+    return step.run(Job(seconds))
+
+
+def stored(key: str) -> bytes:
+    return client().get_object(Bucket=BUCKET, Key=key)["Body"].read()
+
+
+def manifest() -> Any:
+    return json.loads(stored(f"{PREFIX}/manifest.json"))
+
+
+def prove(originals: dict[str, bytes]) -> None:
+    """Every object, read back and unpacked, is its original, as the manifest says; nothing is left over."""
+    written = manifest()
+    assert {Path(entry["source"]).name for entry in written["files"]} == set(originals)
+    for entry in written["files"]:
+        data = stored(entry["key"])
+        assert len(data) == entry["stored_bytes"]
+        if entry["key"].endswith(".zst"):
+            data = zstandard.ZstdDecompressor().stream_reader(data, read_across_frames=True).read()
+        elif entry["key"].endswith(".gz"):
+            data = gzip.decompress(data)
+        assert data == originals[Path(entry["source"]).name]
+        assert hashlib.sha256(data).hexdigest() == entry["sha256"]
+        assert entry["complete"]
+    assert not client().list_multipart_uploads(Bucket=BUCKET).get("Uploads")
+
+
+def write(directory: Path) -> dict[str, bytes]:
+    originals = {
+        "a.log": b"a line\n" * 1000,
+        "empty.log": b"",
+        "large.log": noise(2 * PART + PART // 2),
+        "äöü \n.log": b"x",
+    }
+    for name, data in originals.items():
+        (directory / name).write_bytes(data)
+    return originals
+
+
+@pytest.mark.parametrize("compression", ["zstd", "gzip", "none"])
+def test_what_is_saved_comes_back(world: World, tmp_path: Path, compression: str) -> None:
+    originals = write(tmp_path)
+    done = save(f"{tmp_path}/*", compression)
+    assert done.warnings == ()
+    prove(originals)
+    assert len(world.sent("PUT", "partNumber")) == 3
+    assert [one for one in world.seen if one.startswith(("PUT", "POST"))][-1].endswith("manifest.json")
+
+
+def test_every_upload_carries_a_checksum_that_the_server_verifies(world: World, tmp_path: Path) -> None:
+    write(tmp_path)
+    without: list[str] = []
+
+    def look(request: WSGIEnvironment) -> None:
+        has = any("CHECKSUM_CRC32" in name or "SDK_CHECKSUM" in name for name in request)
+        if request["REQUEST_METHOD"] == "PUT" and not has:
+            without.append(request["PATH_INFO"])
+
+    world.spoil = look
+    save(f"{tmp_path}/*")
+    assert without == []
+    assert world.sent("PUT", "")
+
+
+def test_an_object_carries_size_and_sha256_of_its_original(world: World) -> None:
+    connect().put("k", b"data", Deadline.after(30), "text/plain", {"sha256": "s", "bytes": "4"})
+    head = connect().head("k", Deadline.after(30))
+    assert head is not None
+    assert (head.size, dict(head.metadata)) == (4, {"sha256": "s", "bytes": "4"})
+    assert connect().head("none", Deadline.after(30)) is None
+
+
+@pytest.mark.parametrize(
+    ("status", "code"),
+    [(503, "SlowDown"), (500, "InternalError"), (400, "RequestTimeout"), (400, "BadDigest")],
+)
+def test_what_passes_is_tried_again(world: World, tmp_path: Path, status: int, code: str) -> None:
+    originals = write(tmp_path)
+    spoiled: set[str] = set()
+
+    def once(request: WSGIEnvironment) -> tuple[int, str, dict[str, str]] | None:
+        """Each request fails the first time."""
+        what = f"{request['REQUEST_METHOD']} {request['PATH_INFO']} {request['QUERY_STRING']}"
+        if request["REQUEST_METHOD"] == "GET" or what in spoiled:
+            return None
+        spoiled.add(what)
+        return status, code, {}
+
+    world.spoil = once
+    assert save(f"{tmp_path}/*").warnings == ()
+    prove(originals)
+
+
+def test_a_connection_reset_in_the_middle_of_a_part_is_tried_again(world: World, tmp_path: Path) -> None:
+    originals = write(tmp_path)
+    resets: list[str] = []
+
+    def reset(request: WSGIEnvironment) -> None:
+        if "partNumber=2" in request["QUERY_STRING"] and not resets:
+            resets.append(request["PATH_INFO"])
+            request["wsgi.input"].read(100_000)
+            request["werkzeug.socket"].shutdown(socket.SHUT_RDWR)
+
+    world.spoil = reset
+    assert save(f"{tmp_path}/*").warnings == ()
+    assert resets
+    prove(originals)
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "headers", "message", "hint"),
+    [
+        (403, "AccessDenied", {}, "access denied", "s3:PutObject"),
+        (403, "InvalidAccessKeyId", {}, "are not accepted", "instance profile"),
+        (400, "ExpiredToken", {}, "have expired", "instance profile"),
+        (403, "RequestTimeTooSkewed", {}, "clock is wrong", "chronyd"),
+        (301, "PermanentRedirect", {"x-amz-bucket-region": "eu-west-1"}, "is in eu-west-1", "AWS_REGION"),
+        (400, "AuthorizationHeaderMalformed", {}, "is in another region", "AWS_REGION"),
+    ],
+)
+def test_what_does_not_pass_says_what_to_do(
+    world: World, tmp_path: Path, status: int, code: str, headers: dict[str, str], message: str, hint: str
+) -> None:
+    world.spoil = lambda request: (status, code, headers)
+    write(tmp_path)
+    with pytest.raises(StepFailed, match=message) as caught:
+        save(f"{tmp_path}/*")
+    assert hint in caught.value.hint
+    assert "'acme-logs'" in caught.value.message or f"s3://{BUCKET}/" in caught.value.message
+    with pytest.raises(S3Error) as direct:
+        connect().put("k", b"", Deadline.after(30), "text/plain", {})
+    assert direct.value.code == code
+    world.spoil = lambda request: None
+
+
+def test_no_such_bucket_says_so(world: World) -> None:
+    with pytest.raises(S3Error, match="there is no bucket 'nowhere'") as caught:
+        S3.connect("nowhere", "us-east-1").put("k", b"", Deadline.after(30), "text/plain", {})
+    assert caught.value.code == "NoSuchBucket"
+    assert caught.value.hopeless
+
+
+def test_no_credentials_says_so(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    with pytest.raises(S3Error, match="no AWS credentials"):
+        connect().put("k", b"", Deadline.after(30), "text/plain", {})
+    monkeypatch.undo()
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", world.url)
+
+
+def test_an_endpoint_that_is_not_there_says_so(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(s3, "RETRY_SECONDS", 0.05)
+    with socket.socket() as refusing:
+        refusing.bind(("127.0.0.1", 0))
+        with monkeypatch.context() as only_here:
+            only_here.setenv("AWS_ENDPOINT_URL_S3", f"http://127.0.0.1:{refusing.getsockname()[1]}")
+            store = connect()
+        with pytest.raises(S3Error, match="no answer from S3 for bucket 'acme-logs'") as caught:
+            store.put("k", b"", Deadline.after(30), "text/plain", {})
+    assert caught.value.hopeless
+
+
+def test_a_bad_endpoint_fails_the_step_with_a_hint(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as only_here:
+        only_here.setenv("AWS_ENDPOINT_URL_S3", "no url")
+        with pytest.raises(StepFailed, match="no logs saved") as caught:
+            save(f"{tmp_path}/*")
+    assert "AWS_ENDPOINT_URL_S3" in caught.value.hint
+
+
+def test_a_server_that_never_answers_ends_with_the_deadline(world: World, tmp_path: Path) -> None:
+    """The step goes on to the manifest, which the server takes again, and leaves what hangs behind."""
+    write(tmp_path)
+    release = threading.Event()
+
+    def hang(request: WSGIEnvironment) -> None:
+        if request["REQUEST_METHOD"] in ("PUT", "POST") and "/files/" in request["PATH_INFO"]:
+            if request["PATH_INFO"].endswith("a.log.zst"):
+                return
+            release.wait(30)
+
+    world.spoil = hang
+    try:
+        done = save(f"{tmp_path}/*", seconds=2)
+    finally:
+        release.set()
+    assert done.data["files"] == 1
+    assert done.data["incomplete"] == 3
+    assert {entry["why"] for entry in manifest()["files"] if not entry["complete"]} == {
+        "time ran out while it was on its way"
+    }
+
+
+def test_sending_stops_between_two_blocks_at_the_deadline(world: World) -> None:
+    """The time is up once the server has the headers: more than the buffers hold is never sent."""
+    now = [0.0]
+
+    def late(request: WSGIEnvironment) -> tuple[int, str, dict[str, str]]:
+        now[0] = 100.0
+        return 200, "", {}
+
+    world.spoil = late
+    with pytest.raises(OutOfTime):
+        connect().put("k", bytes(32 << 20), Deadline.after(50, lambda: now[0]), "text/plain", {})
+
+
+def test_completed_although_the_answer_was_lost(world: World) -> None:
+    answers: list[str] = []
+
+    def lose(request: WSGIEnvironment) -> tuple[int, str, dict[str, str]] | None:
+        if request["REQUEST_METHOD"] != "POST":
+            return None
+        answers.append("lost")
+        if len(answers) > 1:
+            return 404, "NoSuchUpload", {}
+        list(world._moto(request, lambda *ignored: None))
+        request["CONTENT_LENGTH"] = ""  # it has been read
+        return 500, "InternalError", {}
+
+    upload = connect().begin("k", Deadline.after(30), "text/plain", {})
+    upload.send(noise(PART), Deadline.after(30))
+    upload.send(b"rest", Deadline.after(30))
+    world.spoil = lose
+    upload.complete(Deadline.after(30))
+    assert stored("k") == noise(PART) + b"rest"
+
+
+def test_aborting_what_is_gone_is_no_error(world: World) -> None:
+    upload = connect().begin("k", Deadline.after(30), "text/plain", {})
+    upload.abort(Deadline.after(30))
+    upload.abort(Deadline.after(30))
+
+
+CHILD = """
+import json, sys
+sys.path.insert(0, sys.argv[1])
+from pathlib import Path
+from test_s3 import save
+save(sys.argv[2], progress=Path(sys.argv[3]))
+"""
+
+
+@pytest.mark.parametrize("at", ["partNumber=1&", "partNumber=3&", "manifest.json"])
+def test_killed_and_started_again_it_sends_only_the_rest(world: World, tmp_path: Path, at: str) -> None:
+    (tmp_path / "logs").mkdir()
+    originals, progress = write(tmp_path / "logs"), tmp_path / "progress"
+    reached, release = threading.Event(), threading.Event()
+
+    def hang(request: WSGIEnvironment) -> None:
+        if at in f"{request['PATH_INFO']}?{request['QUERY_STRING']}&":
+            reached.set()
+            release.wait(30)
+
+    world.spoil = hang
+    child = subprocess.Popen(
+        [sys.executable, "-c", CHILD, str(Path(__file__).parent), f"{tmp_path}/logs/*", str(progress)],
+        env={**os.environ},
+    )
+    try:
+        assert reached.wait(30)
+        pause = threading.Event()
+        while progress.read_text().count('"entry"') < (4 if at == "manifest.json" else 3):
+            assert child.poll() is None
+            pause.wait(0.005)
+    finally:
+        child.send_signal(signal.SIGKILL)
+        child.wait()
+        world.spoil = lambda request: None
+        release.set()
+    world.seen.clear()
+    assert save(f"{tmp_path}/logs/*", progress=progress).warnings == ()
+    prove(originals)
+    put_again = {Path(one.partition("?")[0]).name for one in world.sent("PUT", "")}
+    assert put_again == ({"manifest.json"} if at == "manifest.json" else {"large.log.zst", "manifest.json"})
+    world.seen.clear()
+
+
+def test_making_the_client_imports_boto3_in_the_background_only() -> None:
+    script = (
+        "import sys, lifecycle_agent.clients.s3, lifecycle_agent.steps.logs\n"
+        "assert not {'boto3', 'botocore', 'zstandard'} & set(sys.modules), sorted(sys.modules)\n"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
