@@ -14,11 +14,14 @@ from pathlib import Path
 
 from lifecycle_agent import toml
 from lifecycle_agent.errors import UsageError
-from lifecycle_agent.toml import (
+from lifecycle_agent.values import (
+    Like,
     Secret,
     choice,
     duration,
+    file,
     path,
+    ports,
     secret,
     string,
     strings,
@@ -32,21 +35,32 @@ DEFAULT_PATH = Path("/etc/lifecycle-agent/config.toml")
 
 PREFIX_PLACEHOLDERS = ("group", "instance_id", "time")
 
+# Names that would be refused only when they are needed, which is when nobody is there to mend them:
+# the pattern of LifecycleHookName in the Auto Scaling API, ...
+HOOK_NAME = Like(r"[A-Za-z0-9_/-]{1,255}", 'use letters, digits, "-", "_" and "/" only')
+# ... what botocore takes for a bucket before it asks S3, ...
+BUCKET = Like(
+    r"[A-Za-z0-9._-]{1,255}|arn:[^\s/]+:accesspoint[/:]\S+", "write the bucket's name alone, or an ARN"
+)
+# ... and systemd.unit(5); a dash in front would be an option of systemctl.
+UNIT_NAME = Like(r"[A-Za-z0-9:_.\\@][A-Za-z0-9:_.\\@-]{0,254}", 'write a name like "orders.service"')
+ABSOLUTE_PATH = Like(r"/.*", "write the path from / on")
+
 
 @dataclass(frozen=True)
 class AgentSection:
     """`[agent]`: the watcher itself."""
 
     poll_interval: float = duration("1s", at_least="200ms", at_most="60s")
-    state_dir: Path = path("/var/lib/lifecycle-agent")
+    state_dir: Path | None = path(None)  # see files.state_dir
 
 
 @dataclass(frozen=True)
 class HooksSection:
     """`[hooks]`: which lifecycle hooks are ours, and what a failure answers."""
 
-    terminate: str = string("")
-    launch: str = string("")
+    terminate: str = string("", like=HOOK_NAME)
+    launch: str = string("", like=HOOK_NAME)
     on_failure: str = choice("continue", "abandon")
 
 
@@ -58,7 +72,7 @@ class EurekaSection:
     app: str = string("")
     username: str = string("")
     password_file: Secret | None = secret()
-    ca_file: Path | None = path(None, secret=True)
+    ca_file: Path | None = file()
     settle: float = duration("60s", at_most="1h")
 
 
@@ -86,7 +100,7 @@ class HttpSection:
 class IdleSection:
     """`[drain.idle]`: established connections on these ports must go to zero and stay there."""
 
-    ports: tuple[int, ...] = toml.ports()
+    ports: tuple[int, ...] = ports()
     quiet: float = duration("3s", at_most="5m")
     timeout: float = duration("60s", at_most="2h")
 
@@ -96,7 +110,7 @@ class DrainSection:
     """`[drain]`: how the app is brought to rest; `timeout` is the whole transition's."""
 
     timeout: float = duration("10m", at_least="1s", at_most="48h")
-    units: tuple[str, ...] = strings()
+    units: tuple[str, ...] = strings(like=UNIT_NAME)
     stop_timeout: float = duration("90s", at_least="1s", at_most="2h")
     idle: IdleSection = table(IdleSection)
     command: tuple[CommandSection, ...] = tables(CommandSection)
@@ -123,10 +137,10 @@ class LaunchSection:
 class LogsSection:
     """`[logs]`: what is saved before the disk is gone, and where to."""
 
-    bucket: str = string("", required=True)
+    bucket: str = string("", like=BUCKET, required=True)
     prefix: str = string("asg/{group}/{instance_id}/{time}")
-    paths: tuple[str, ...] = strings()
-    journal_units: tuple[str, ...] = strings()
+    paths: tuple[str, ...] = strings(like=ABSOLUTE_PATH)
+    journal_units: tuple[str, ...] = strings(like=UNIT_NAME)
     compression: str = choice("zstd", "gzip", "none")
 
 
@@ -135,7 +149,7 @@ class NotifySection:
     """`[[notify]]`: whom to tell. The URL is a secret: whoever has it can post."""
 
     kind: str = choice("slack", "webhook", required=True)
-    url_file: Secret | None = secret(required=True)
+    url_file: Secret | None = secret(required=True, is_url=True)
     events: tuple[str, ...] = strings("start", "success", "failure", among=("start", "success", "failure"))
 
 
@@ -155,7 +169,12 @@ class AdviceSection:
 
 @dataclass(frozen=True)
 class Config:
-    """Everything that can be configured. `logs` is None where no `[logs]` section is."""
+    """Everything that can be configured.
+
+    Args:
+        logs: None where no `[logs]` section is.
+        document: what it was read from.
+    """
 
     agent: AgentSection = table(AgentSection)
     hooks: HooksSection = table(HooksSection)
@@ -167,7 +186,7 @@ class Config:
     spot: SpotSection = table(SpotSection)
     rebalance: AdviceSection = table(AdviceSection)
     maintenance: AdviceSection = table(AdviceSection)
-    sources: tuple[Path, ...] = field(default=(), metadata={"internal": True})
+    document: toml.Document | None = field(default=None, repr=False, metadata={"internal": True})
 
 
 def load(config_path: Path = DEFAULT_PATH, environ: Mapping[str, str] = os.environ) -> Config:
@@ -176,10 +195,25 @@ def load(config_path: Path = DEFAULT_PATH, environ: Mapping[str, str] = os.envir
     Raises:
         UsageError: a file cannot be read, or what is in it cannot be used; names file and key.
     """
-    document = toml.Document.read(config_path, environ)
+    return make(toml.Document.read(config_path, environ))
+
+
+def make(document: toml.Document) -> Config:
+    """The configuration of a document that was read, by this process or by the one that started it.
+
+    Raises:
+        UsageError: what is in it cannot be used; names file and key.
+    """
     config = document.into(Config)
     _check_together(config, document)
     return config
+
+
+def not_acted_on(config: Config) -> list[str]:
+    """The sections that are set, and for which nothing is built yet."""
+    plain = Config()
+    names = ("launch", "spot", "rebalance", "maintenance")
+    return [name for name in names if getattr(config, name) != getattr(plain, name)]
 
 
 def _check_together(config: Config, document: toml.Document) -> None:

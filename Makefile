@@ -1,0 +1,23 @@
+# Everything that is done with this tree; each target does its own set-up.
+# PYTHON=/path/to/python3.12 makes rehearse, bench and lint use that one instead of the newest the machine has.
+
+.DEFAULT_GOAL := help
+.PHONY: help test rehearse bench lint clean
+
+help: ## what can be made
+	@sed -n 's/^\([a-z]*\): ## \(.*\)/make \1\t\2/p' Makefile | expand -t 16
+
+test: ## run every test on every Python from 3.10 on that this machine has
+	@tests/run $(ARGS)
+
+rehearse: ## watch the agent save a live app on this machine (ARGS="--speed 1" for options)
+	@venv=$$(tests/setup venv rehearsal) && "$$venv/bin/lifecycle-agent" rehearse $(ARGS)
+
+bench: ## measure memory, start-up time and reaction time, each beside its target
+	@venv=$$(tests/setup venv test) && "$$venv/bin/python" tests/bench $(ARGS)
+
+lint: ## ruff and mypy alone
+	@venv=$$(tests/setup venv test) && "$$venv/bin/python" -m pytest -q tests/unit/test_lint.py tests/unit/test_layers.py
+
+clean: ## remove the virtual environments and caches
+	@rm -rf .venv-* .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,84 @@
+"""Colours, and the verdict as a drawing."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator
+
+from lifecycle_agent.rehearsal.timeline import Lane, Mood
+from lifecycle_agent.rehearsal.verdict import Check, StepTime, Verdict
+
+# Select Graphic Rendition (ECMA-48): colours of the terminal's own palette, so they fit its background.
+BOLD, DIM, REVERSE = "1", "2", "7"
+RED, GREEN, YELLOW, BLUE, MAGENTA, CYAN = "31", "32", "33", "34", "35", "36"
+
+COLORS = {
+    Lane.GROUP: MAGENTA,
+    Lane.REGISTRY: CYAN,
+    Lane.APP: GREEN,
+    Lane.CALLERS: BLUE,
+    Lane.AGENT: YELLOW,
+    Lane.NOTICES: "",
+    Lane.MACHINE: "",
+}
+MOODS = {Mood.PLAIN: "", Mood.QUIET: DIM, Mood.GOOD: GREEN, Mood.WARNING: YELLOW, Mood.BAD: RED}
+MARKS = {True: ("✓", GREEN), False: ("✗", RED), None: ("·", DIM)}
+OUTCOMES = {"done": GREEN, "warned": YELLOW, "failed": RED, "skipped": DIM}
+
+EIGHTHS = " ▏▎▍▌▋▊▉█"
+
+
+class Pen:
+    """Writes in colour, or does not."""
+
+    def __init__(self, color: bool) -> None:
+        self._color = color
+
+    def __call__(self, text: str, *codes: str) -> str:
+        """The text in these colours."""
+        codes = tuple(code for code in codes if code)
+        return f"\033[{';'.join(codes)}m{text}\033[0m" if self._color and codes and text else text
+
+
+def verdict_lines(verdict: Verdict, width: int, pen: Pen) -> list[str]:
+    """The verdict line by line: the sentence, what was looked at, the seconds of each step."""
+    title, color = ("PASSED", GREEN) if verdict.passed else ("FAILED", RED)
+    rule = "─" * max(0, min(width, 100) - 2 - len(title) - 4)
+    return [
+        f" {pen('──', color)} {pen(title, color, BOLD)} {pen(rule, color)}",
+        f" {pen(verdict.sentence, BOLD)}",
+        "",
+        *(line for check in verdict.checks for line in _check(check, width, pen)),
+        *_steps(verdict.steps, width, pen),
+    ]
+
+
+def _check(check: Check, width: int, pen: Pen) -> Iterator[str]:
+    mark, color = MARKS[check.passed]
+    for number, text in enumerate(textwrap.wrap(check.text, max(20, width - 16), break_on_hyphens=False)):
+        head = f"{pen(mark, color)} {check.name:9}" if number == 0 else " " * 11
+        yield f"  {head} {pen(text, RED if check.passed is False else '')}"
+
+
+def _steps(steps: tuple[StepTime, ...], width: int, pen: Pen) -> Iterator[str]:
+    """One bar a step, each beginning where the one before ended."""
+    total = sum(step.seconds or 0.0 for step in steps)
+    if not steps:
+        return
+    names = max(len(step.name) for step in steps)
+    room = max(10, min(width, 100) - names - 18)
+    yield ""
+    began = 0.0
+    for step in steps:
+        seconds = step.seconds or 0.0
+        took = "       —" if step.seconds is None else f"{seconds:6.2f} s"
+        bar = _bar(began / total, (began + seconds) / total, room) if total else ""
+        yield f"    {step.name:{names}} {took}  {pen(bar, OUTCOMES.get(step.outcome, ''))}"
+        began += seconds
+
+
+def _bar(begin: float, end: float, room: int) -> str:
+    """A bar from `begin` to `end` (0 to 1); exact to an eighth of a cell, never nothing."""
+    first = min(room - 1, int(begin * room))
+    eighths = max(1, round((end * room - first) * 8))
+    return " " * first + "█" * (eighths // 8) + EIGHTHS[eighths % 8].strip()

@@ -1,0 +1,245 @@
+"""What a configuration may say; whatever is wrong is one line with file and key, and one that helps."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from lifecycle_agent.config import Config, load
+from lifecycle_agent.errors import UsageError
+from tests.unit.configuration import EXAMPLE, PASSWORD, Files, refused
+
+
+def test_the_whole_example_loads(configuration: Files) -> None:
+    config = load(configuration(EXAMPLE), {})
+
+    assert config.agent.poll_interval == 1
+    assert config.hooks.terminate == "drain"
+    assert config.eureka.urls == ("http://eureka-a:8761/eureka", "http://eureka-b:8761/eureka")
+    assert config.eureka.password_file is not None
+    assert config.eureka.password_file.value == PASSWORD
+    assert config.drain.timeout == 600
+    assert config.drain.idle.ports == (8080,)
+    assert [command.argv for command in config.drain.command] == [("/opt/orders/bin/pause-consumers",)]
+    assert [hook.method for hook in config.drain.http] == ["POST"]
+    assert config.launch.ready.timeout == 300
+    assert config.logs is not None
+    assert config.logs.paths == ("/var/log/orders/**/*.log", "/var/log/nginx/*.log")
+    assert [(notify.kind, notify.events) for notify in config.notify] == [
+        ("slack", ("start", "success", "failure"))
+    ]
+    assert (config.spot.action, config.rebalance.action, config.maintenance.action) == (
+        ("drain", "notify", "notify")
+    )
+
+
+def test_an_empty_file_is_enough(configuration: Files) -> None:
+    assert dataclasses.replace(load(configuration(""), {}), document=None) == Config()
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("90s", 90), ("10m", 600), ("1h30m", 5400), ("500ms", 0.5), ("1.5s", 1.5), ("0s", 0), ("1h", 3600)],
+)
+def test_durations(configuration: Files, text: str, seconds: float) -> None:
+    assert load(configuration(f'drain.idle.timeout = "{text}"'), {}).drain.idle.timeout == seconds
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "what", "hint"),
+    [
+        # durations
+        ("agent.poll_interval = 1", "agent.poll_interval", "is not a duration: 1", '"90s"'),
+        ('agent.poll_interval = "1"', "agent.poll_interval", 'is not a duration: "1"', '"90s"'),
+        ('agent.poll_interval = "1 s"', "agent.poll_interval", "is not a duration", '"90s"'),
+        ('agent.poll_interval = "-1s"', "agent.poll_interval", "is not a duration", '"90s"'),
+        ('agent.poll_interval = "١s"', "agent.poll_interval", "is not a duration", '"90s"'),
+        ('agent.poll_interval = ""', "agent.poll_interval", "is not a duration", '"90s"'),
+        ('agent.poll_interval = "10ms"', "agent.poll_interval", "out of range", "200ms to 60s"),
+        ('agent.poll_interval = "2m"', "agent.poll_interval", "out of range", "200ms to 60s"),
+        (f'drain.timeout = "{"9" * 400}h"', "drain.timeout", "out of range", "1s to 48h"),
+        # types
+        ("hooks.terminate = 5", "hooks.terminate", "is not a string: 5", "quotes"),
+        ("hooks.terminate = true", "hooks.terminate", "is not a string: true", "quotes"),
+        ("hooks.terminate = 2024-01-01", "hooks.terminate", 'is not a string: "2024-01-01"', "quotes"),
+        ('hooks.terminate = ["drain"]', "hooks.terminate", "is not a string: a list", "quotes"),
+        ("hooks.terminate.x = 1", "hooks.terminate", "is not a string: a table", "quotes"),
+        ('logs.bucket = "b"\nlogs.paths = "/x"', "logs.paths", 'is not a list: "/x"', "[ ... ]"),
+        ("drain.units = [1]", "drain.units", "is not a string: 1", "quotes"),
+        ('drain.units = [""]', "drain.units", "empty string", "remove it"),
+        ("eureka = 5", "eureka", "is not a table: 5", "key = value"),
+        ("[[eureka]]", "eureka", "is not a table: a list", "key = value"),
+        ("[notify]", "notify", "is not a list: a table", "[[notify]]"),
+        ("notify = [1]", "notify[0]", "is not a table: 1", "key = value"),
+        ("drain.command.argv = []", "drain.command", "is not a list: a table", "[[drain.command]]"),
+        ('hooks.terminate = "a\\u001bb"', "hooks.terminate", "control character", "remove it"),
+        # choices
+        ('hooks.on_failure = "retry"', "hooks.on_failure", 'is "retry"', '"continue", "abandon"'),
+        ('spot.action = "Drain"', "spot.action", 'is "Drain"', '"drain", "notify", "ignore"'),
+        ("spot.action = []", "spot.action", "is a list", '"drain", "notify", "ignore"'),
+        ('logs.bucket = "b"\nlogs.compression = "lz4"', "logs.compression", 'is "lz4"', '"zstd"'),
+        # ports
+        ("drain.idle.ports = [0]", "drain.idle.ports", "has 0 in it", "1 to 65535"),
+        ("drain.idle.ports = [65536]", "drain.idle.ports", "has 65536 in it", "1 to 65535"),
+        ("drain.idle.ports = [true]", "drain.idle.ports", "has true in it", "1 to 65535"),
+        ('drain.idle.ports = ["80"]', "drain.idle.ports", 'has "80" in it', "1 to 65535"),
+        ("drain.idle.ports = [nan]", "drain.idle.ports", "has NaN in it", "1 to 65535"),
+        ("drain.idle.ports = 80", "drain.idle.ports", "is not a list: 80", "[ ... ]"),
+        # URLs
+        ('eureka.urls = ["eureka:8761"]', "eureka.urls", "is not an http or https URL", "http://host"),
+        ('eureka.urls = ["ftp://eureka"]', "eureka.urls", "is not an http or https URL", "http://host"),
+        ('eureka.urls = ["http://"]', "eureka.urls", "is not an http or https URL", "http://host"),
+        ('eureka.urls = ["http://a b/"]', "eureka.urls", "is not an http or https URL", "http://host"),
+        ('eureka.urls = ["http://a:99999"]', "eureka.urls", "is not an http or https URL", "http://host"),
+        ('eureka.urls = ["http://[::1"]', "eureka.urls", "is not an http or https URL", "http://host"),
+        ('eureka.urls = ["http://me:pw@a/"]', "eureka.urls", "user name or password", "_file"),
+        ("[[drain.http]]", "drain.http[0].url", "is missing", "no default"),
+        ('[[drain.http]]\nurl = ""', "drain.http[0].url", "is not an http or https URL", "http://host"),
+        # names that would fail only when they are needed
+        ('hooks.terminate = "my hook"', "hooks.terminate", 'cannot be "my hook"', "letters"),
+        ('drain.units = ["--force"]', "drain.units", 'cannot be "--force"', "orders.service"),
+        ('drain.units = ["a b"]', "drain.units", 'cannot be "a b"', "orders.service"),
+        ('logs.bucket = "s3://acme"', "logs.bucket", 'cannot be "s3://acme"', "name alone"),
+        ('agent.state_dir = "state"', "agent.state_dir", "not an absolute path", "from / on"),
+        ('logs.bucket = "b"\nlogs.paths = ["*.log"]', "logs.paths", 'cannot be "*.log"', "from / on"),
+        # missing
+        ("[logs]", "logs.bucket", "is missing", "no default"),
+        ('logs.bucket = ""', "logs.bucket", "is empty", "value"),
+        ("[[drain.command]]", "drain.command[0].argv", "is missing", "no default"),
+        ("[[launch.command]]\nargv = []", "launch.command[0].argv", "is an empty list", "at least one"),
+        ('[[notify]]\nurl_file = "slack-url"', "notify[0].kind", "is missing", "no default"),
+        ('[[notify]]\nkind = "slack"', "notify[0].url_file", "is missing", "no default"),
+        ('[[notify]]\nkind = "email"', "notify[0].kind", 'is "email"', '"slack", "webhook"'),
+        # prefix
+        ('logs.bucket = "b"\nlogs.prefix = "{host}"', "logs.prefix", "placeholder {host}", "{group}"),
+        ('logs.bucket = "b"\nlogs.prefix = "a{"', "logs.prefix", "single brace", "{group}"),
+        ('logs.bucket = "b"\nlogs.prefix = "a/../b"', "logs.prefix", "relative part", "without"),
+        # impossible together
+        ('eureka.username = "me"', "eureka.username", "has no password", "password_file"),
+        ('eureka.password_file = "eureka-password"', "eureka.password_file", "no username", "username"),
+        ('eureka.app = "ORDERS"', "eureka.app", "without eureka.urls", "eureka.urls"),
+        (
+            'eureka.urls = ["http://a"]\neureka.settle = "10m"',
+            "eureka.settle",
+            "leaves nothing of drain.timeout = 600 s",
+            "longer",
+        ),
+        (
+            'drain.idle = { ports = [80], quiet = "2m", timeout = "1m" }',
+            "drain.idle.quiet",
+            "longer than drain.idle.timeout",
+            "longer one",
+        ),
+    ],
+)
+def test_what_is_wrong_is_said_with_file_and_key(
+    configuration: Files, text: str, key: str, what: str, hint: str
+) -> None:
+    path = configuration(text)
+
+    error = refused(path)
+
+    assert str(error).startswith(f"{path}: {key} ")
+    assert what in str(error)
+    assert hint in error.hint
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "hint"),
+    [
+        ("agnet = 1", "agnet", 'did you mean "agent"?'),
+        ("[eureka]\nurl = 1", "eureka.url", 'did you mean "urls"?'),
+        ('[eureka]\npassword = "hunter2"', "eureka.password", 'did you mean "password_file"?'),
+        ("[drain.idle]\nport = []", "drain.idle.port", 'did you mean "ports"?'),
+        (
+            '[[drain.command]]\nargv = ["a"]\n[[drain.command]]\nargvs = 1',
+            "drain.command[1].argvs",
+            'did you mean "argv"?',
+        ),
+        ("[spot]\nzzz = 1", "spot.zzz", "known here: action"),
+        ("sources = []", "sources", "known here: agent, drain, "),
+        ('"a.b" = 1', '"a.b"', "known here: "),
+        ('"two\\nlines" = 1', '"two\\nlines"', "known here: "),
+    ],
+)
+def test_an_unknown_key_is_said_with_the_nearest_known(
+    configuration: Files, text: str, key: str, hint: str
+) -> None:
+    path = configuration(text)
+
+    error = refused(path)
+
+    assert str(error) == f"{path}: {key} is not a known key"
+    assert hint in error.hint
+
+
+def keys(section: type[Any], prefix: str = "") -> Iterator[str]:
+    """Every key that the dataclass of a section reads, dotted."""
+    for item in dataclasses.fields(section):
+        below = item.metadata.get("section") or item.metadata.get("sections")
+        if below is not None:
+            yield from keys(below, f"{prefix}{item.name}.")
+        elif "reader" in item.metadata:
+            yield f"{prefix}{item.name}"
+
+
+def test_the_reference_lists_every_key() -> None:
+    reference = (Path(__file__).parents[2] / "docs" / "configuration.md").read_text()
+    rows = [line.split("|")[1] for line in reference.splitlines() if line.startswith("| `")]
+    sections_not_acted_on = re.findall(r"`\[(\w+)\]`", reference.splitlines()[-1])
+
+    listed = {key for row in rows for key in re.findall(r"`([^`]+)`", row)}
+
+    assert listed == {key for key in keys(Config) if key.split(".")[0] not in sections_not_acted_on}
+
+
+# Anything at all
+
+NAMES = """agent eureka drain logs notify spot idle command http urls url argv timeout ports paths prefix
+    action bucket password_file kind poll_interval"""
+KEYS = st.sampled_from(NAMES.split())
+SCALARS = st.one_of(
+    st.sampled_from(["true", "-1", "80", "nan", "inf", "1e400", "1979-05-27", "07:32:00", "0x1f"]),
+    st.sampled_from(['"90s"', '"http://a/"', '"drain"', '"slack"', '"/x"', '"{group}"', '"9h9h"', "'\\'"]),
+    st.text(max_size=20).map(lambda text: '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'),
+)
+TOML_VALUES = st.recursive(
+    SCALARS,
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3).map(lambda items: f"[{', '.join(items)}]"),
+        st.dictionaries(KEYS, inner, max_size=3).map(
+            lambda table: "{" + ", ".join(f"{key} = {value}" for key, value in table.items()) + "}"
+        ),
+    ),
+    max_leaves=6,
+)
+DOTTED = st.lists(KEYS, min_size=1, max_size=3).map(".".join)
+LINES = st.one_of(
+    st.tuples(DOTTED, TOML_VALUES).map(" = ".join),
+    DOTTED.map(lambda key: f"[{key}]"),
+    DOTTED.map(lambda key: f"[[{key}]]"),
+    st.text(max_size=30),
+)
+
+
+@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(
+    st.one_of(
+        st.lists(LINES, max_size=6).map(lambda lines: "\n".join(lines).encode()), st.binary(max_size=60)
+    )
+)
+def test_whatever_is_in_a_file_it_loads_or_is_refused(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "config.toml"
+    path.write_bytes(content)
+    try:
+        load(path, {})
+    except UsageError:
+        error = refused(path)
+        assert str(path) in str(error)

@@ -1,0 +1,339 @@
+"""The journal: what it remembers, and what it makes of a file that is torn, foreign, hostile or not writable."""
+
+from __future__ import annotations
+
+import json
+import threading
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lifecycle_agent.config import Config, DrainSection
+from lifecycle_agent.deadline import boottime
+from lifecycle_agent.model import LifecycleTransition, Notice, NoticeKind, Outcome, StepReport
+from lifecycle_agent.transition import conduct as conducting
+from lifecycle_agent.transition import journal as journals
+from lifecycle_agent.transition.conduct import Transition, already_over
+from lifecycle_agent.transition.journal import Journal, Recorded, boot_id
+
+ME = "i-0123456789abcdef0"
+NOTICE = Notice(NoticeKind.TERMINATE, "scale-in", 100.0, LifecycleTransition.TERMINATING)
+REPORT = StepReport("logs", Outcome.WARNED, "2 files", 1.5, ("one is gone",), {"bucket": "acme", "files": 2})
+CONFIG = Config(drain=DrainSection(timeout=600.0))
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Journal:
+    journal = Journal(tmp_path, ME)
+    journal.begin("t1", NOTICE, 700.0)
+    return journal
+
+
+def last(journal: Journal) -> Recorded:
+    """What the next process would find."""
+    recorded = Journal(journal.path.parent, ME).last()
+    assert recorded is not None
+    return recorded
+
+
+def spoil(journal: Journal, **changes: Any) -> None:
+    """Add a line as the last one is, with some of its values changed."""
+    line = {**json.loads(journal.path.read_text().splitlines()[-1]), **changes}
+    with journal.path.open("a") as file:
+        file.write(json.dumps(line) + "\n")
+
+
+def test_a_transition_is_remembered_as_it_was(journal: Journal) -> None:
+    journal.attempt()
+    journal.step_started("logs")
+    journal.step_ended(REPORT)
+    recorded = last(journal)
+    assert recorded.notice == NOTICE
+    assert (recorded.transition_id, recorded.ends, recorded.boot) == ("t1", 700.0, boot_id())
+    assert recorded.ended == {"logs": REPORT}
+    assert recorded.outcome is None
+    journal.over(Outcome.DONE, "answered")
+    assert last(journal).outcome is Outcome.DONE
+
+
+def test_a_step_that_only_began_has_not_ended(journal: Journal) -> None:
+    journal.step_started("logs")
+    assert last(journal).ended == {}
+
+
+def test_the_newest_transition_counts(journal: Journal) -> None:
+    journal.step_ended(REPORT)
+    journal.over(Outcome.DONE, "")
+    journal.begin("t2", replace(NOTICE, reason="again"), 900.0)
+    recorded = last(journal)
+    assert (recorded.transition_id, recorded.ended, recorded.outcome) == ("t2", {}, None)
+
+
+def test_no_journal_no_transition(tmp_path: Path) -> None:
+    assert Journal(tmp_path / "nowhere", ME).last() is None
+
+
+def test_deaths_in_a_row(journal: Journal) -> None:
+    for died in range(4):
+        assert last(journal).deaths == died
+        journal.attempt()
+    journal.interrupted()  # told to stop: no death, and the row is over
+    assert last(journal).deaths == 0
+    journal.attempt()
+    recorded = last(journal)
+    assert (recorded.deaths, recorded.attempts) == (1, 5)
+
+
+# -- files that are not as they should be
+
+
+def test_every_torn_end_is_dropped_and_nothing_else(journal: Journal) -> None:
+    journal.attempt()
+    whole = journal.path.read_bytes()
+    journal.step_ended(REPORT)
+    line = journal.path.read_bytes()[len(whole) :]
+    for length in range(len(line) - 1):
+        journal.path.write_bytes(whole + line[:length])
+        assert last(journal).ended == {}, length
+        journal.step_started("logs")  # goes on behind the torn one, on a line of its own
+        journal.over(Outcome.FAILED, "")
+        assert last(journal).outcome is Outcome.FAILED, length
+    journal.path.write_bytes(whole + line[:-1])  # complete but for the line's end
+    journal.over(Outcome.DONE, "")
+    assert last(journal).ended == {"logs": REPORT}
+    assert last(journal).outcome is Outcome.DONE
+
+
+def test_another_instances_journal_is_not_ours(journal: Journal) -> None:
+    """A journal baked into an AMI."""
+    journal.over(Outcome.DONE, "")
+    other = Journal(journal.path.parent, "i-0fedcba9876543210")
+    assert other.last() is None
+    other.begin("t9", NOTICE, 1.0)
+    assert last(journal).transition_id == "t1"
+
+
+def test_a_line_of_another_transition_changes_nothing(journal: Journal) -> None:
+    spoil(journal, event="over", outcome="done", transition="t0")
+    assert last(journal).outcome is None
+
+
+def test_a_line_of_a_later_format_is_not_guessed_at(journal: Journal) -> None:
+    spoil(journal, event="over", outcome="done", v=2)
+    assert last(journal).outcome is None
+
+
+HOSTILE: list[dict[str, Any]] = [
+    {"event": None},
+    {"event": ["notice"]},
+    {"event": "notice", "notice": "terminate"},
+    {"event": "notice", "notice": {"kind": "explode", "reason": "", "seen_at": 1}},
+    {"event": "notice", "notice": {"kind": "terminate", "reason": 5, "seen_at": 1}},
+    {"event": "notice", "notice": {"kind": "terminate", "reason": "", "seen_at": "now"}},
+    {"event": "notice", "ends": float("inf")},
+    {"event": "notice", "ends": float("nan")},
+    {"event": "notice", "ends": "never"},
+    {"event": "notice", "ends": True},
+    {"event": "notice", "transition": 7},
+    {"event": "deadline", "ends": float("inf"), "seen_at": 1},
+    {"event": "deadline", "ends": 1},
+    {"event": "over", "outcome": "splendid"},
+    {"event": "over", "outcome": []},
+    {"event": "ended"},
+    {"event": "ended", "name": "logs", "outcome": "done", "detail": 1},
+    *(
+        {
+            **{"event": "ended", "name": "logs", "outcome": "done", "detail": ""},
+            **{"seconds": 1, "warnings": [], "data": {}},
+            **wrong,
+        }
+        for wrong in (
+            {"seconds": "long"},
+            {"seconds": float("inf")},
+            {"warnings": 3},
+            {"warnings": [{}]},
+            {"data": []},
+            {"name": None},
+            {"outcome": None},
+        )
+    ),
+]
+
+
+@pytest.mark.parametrize("line", HOSTILE, ids=str)
+def test_a_line_that_makes_no_sense_changes_nothing(journal: Journal, line: dict[str, Any]) -> None:
+    journal.attempt()
+    before = last(journal)
+    journal.path.write_text(journal.path.read_text())
+    notice = {"notice": json.loads(journal.path.read_text().splitlines()[0])["notice"], "ends": 700.0}
+    spoil(journal, **{**notice, **line})
+    assert last(journal) == before
+
+
+@pytest.mark.parametrize(
+    "junk",
+    [b"\0" * 100, b"\xff\xfe\xfa", b"[" * 100_000, b"1" * 10_000, b"null", b'"text"', b"{}", b"{" * 9],
+    ids=lambda junk: str(junk[:6]),
+)
+def test_junk_between_the_lines_is_passed_over(journal: Journal, junk: bytes) -> None:
+    with journal.path.open("ab") as file:
+        file.write(junk + b"\n")
+    journal.step_ended(REPORT)
+    assert last(journal).ended == {"logs": REPORT}
+
+
+@given(st.binary(max_size=200), st.integers(0, 2000))
+def test_reading_never_fails(tmp_path_factory: pytest.TempPathFactory, junk: bytes, at: int) -> None:
+    journal = Journal(tmp_path_factory.mktemp("state"), ME)
+    journal.begin("t1", NOTICE, 700.0)
+    journal.attempt()
+    journal.step_ended(REPORT)
+    whole = journal.path.read_bytes()
+    journal.path.write_bytes(whole[:at] + junk + whole[at + len(junk) :])
+    journal.last()
+
+
+def test_the_oldest_lines_of_a_huge_journal_are_left_alone(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal.begin("t2", NOTICE, 900.0)
+    monkeypatch.setattr(journals, "MOST_BYTES", journal.path.stat().st_size * 2 // 3)
+    assert last(journal).transition_id == "t2"
+
+
+@pytest.mark.parametrize("obstacle", ["a file where the directory should be", "a directory", "a full disk"])
+def test_a_journal_that_cannot_be_written_stops_nothing_and_is_said_once(
+    tmp_path: Path, obstacle: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    state = tmp_path / "state"
+    if obstacle.startswith("a file"):
+        state.write_text("in the way")
+    else:
+        state.mkdir()
+        path = state / "journal.jsonl"
+        path.mkdir() if obstacle == "a directory" else path.symlink_to("/dev/full")
+    journal = Journal(state, ME)
+    with caplog.at_level("ERROR", "lifecycle_agent"):
+        journal.begin("t1", NOTICE, 700.0)
+        journal.attempt()
+        journal.over(Outcome.DONE, "")
+    if obstacle != "a full disk":  # /dev/full is endless zeros to a reader
+        assert journal.last() is None
+    assert "cannot be written" in journal.broken
+    assert [record.message for record in caplog.records] == [f"{journal.broken}; going on without it"]
+
+
+def test_data_that_is_no_json_is_written_down_as_text(journal: Journal) -> None:
+    journal.step_ended(replace(REPORT, data={"path": Path("/var/log")}))
+    assert last(journal).ended["logs"].data == {"path": "/var/log"}
+
+
+def test_two_threads_never_write_over_each_other(journal: Journal) -> None:
+    def write(name: str) -> None:
+        for number in range(50):
+            journal.step_ended(replace(REPORT, name=f"{name}.{number}"))
+
+    threads = [threading.Thread(target=write, args=(name,)) for name in "abcd"]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(last(journal).ended) == 200
+
+
+# -- going on
+
+
+def taken_up(journal: Journal, notice: Notice) -> Transition:
+    return Transition.take_up(notice, CONFIG, Journal(journal.path.parent, ME))
+
+
+def begin(tmp_path: Path, notice: Notice, ends: float) -> Journal:
+    journal = Journal(tmp_path, ME)
+    journal.begin("t1", notice, ends)
+    journal.step_ended(REPORT)
+    return journal
+
+
+def test_a_termination_goes_on_with_its_own_deadline(tmp_path: Path) -> None:
+    now = boottime()
+    journal = begin(tmp_path, replace(NOTICE, seen_at=now - 10), now + 50)
+    transition = taken_up(journal, replace(NOTICE, seen_at=now))
+    assert transition.transition_id == "t1"
+    assert transition.deadline.at == now + 50
+    assert transition.notice.seen_at == now - 10
+    assert transition.recorded is not None
+    assert set(transition.recorded.ended) == {"logs"}
+
+
+def test_a_deadline_brought_forward_stays_there(tmp_path: Path) -> None:
+    now = boottime()
+    journal = begin(tmp_path, replace(NOTICE, seen_at=now), now + 600)
+    journal.deadline(now + 40, now)
+    assert taken_up(journal, NOTICE).deadline.at == now + 40
+
+
+def test_a_deadline_never_lies_further_off_than_the_whole(tmp_path: Path) -> None:
+    journal = begin(tmp_path, NOTICE, boottime() + 1e9)
+    assert taken_up(journal, NOTICE).deadline.remaining() <= 600
+
+
+def test_after_a_reboot_the_clock_begins_anew_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = boottime()
+    monkeypatch.setattr(journals, "boot_id", lambda: "the boot before")
+    journal = begin(tmp_path, replace(NOTICE, seen_at=now + 5000), now + 5500)
+    monkeypatch.undo()
+    first = taken_up(journal, NOTICE)
+    assert 590 < first.deadline.remaining() <= 600
+    assert first.notice.seen_at <= boottime(), "seconds since the notice are never negative"
+    assert taken_up(journal, NOTICE).deadline.at == first.deadline.at, "the second death in this boot"
+
+
+def test_a_termination_is_not_done_twice(tmp_path: Path) -> None:
+    journal = begin(tmp_path, NOTICE, boottime() + 50)
+    assert already_over(NOTICE, journal) is None
+    journal.over(Outcome.WARNED, "")
+    assert already_over(NOTICE, journal) is Outcome.WARNED
+    assert already_over(replace(NOTICE, kind=NoticeKind.DRAIN), journal) is None
+
+
+BY_HAND = Notice(NoticeKind.DRAIN, "by hand", 0.0)
+
+
+def test_a_drain_by_hand_goes_on_while_there_is_time(tmp_path: Path) -> None:
+    journal = begin(tmp_path, BY_HAND, boottime() + 50)
+    assert taken_up(journal, replace(BY_HAND, seen_at=boottime())).transition_id == "t1"
+
+
+def test_a_drain_by_hand_whose_time_is_up_is_another_one(tmp_path: Path) -> None:
+    """The app may have been started again since: nothing that was done then counts."""
+    journal = begin(tmp_path, BY_HAND, boottime() - 1)
+    transition = taken_up(journal, replace(BY_HAND, seen_at=boottime()))
+    assert transition.recorded is None
+    assert transition.deadline.remaining() > 590
+
+
+def test_a_drain_by_hand_before_a_reboot_is_another_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = begin(tmp_path, BY_HAND, boottime() + 50)
+    monkeypatch.setattr(conducting, "boot_id", lambda: "this boot")
+    assert taken_up(journal, replace(BY_HAND, seen_at=boottime())).recorded is None
+
+
+def test_the_newer_command_says_whether_the_group_is_answered(tmp_path: Path) -> None:
+    journal = begin(tmp_path, BY_HAND, boottime() + 50)
+    asked = taken_up(journal, replace(BY_HAND, completes=LifecycleTransition.TERMINATING))
+    assert asked.transition_id == "t1"
+    assert asked.notice.completes is LifecycleTransition.TERMINATING
+    assert taken_up(journal, BY_HAND).notice.completes is None
+
+
+@pytest.mark.parametrize("kind", [NoticeKind.DRAIN, NoticeKind.UNDRAIN])
+def test_what_was_begun_as_something_else_is_not_gone_on_with(tmp_path: Path, kind: NoticeKind) -> None:
+    journal = begin(tmp_path, replace(NOTICE, kind=kind), boottime() + 50)
+    assert taken_up(journal, replace(NOTICE, seen_at=boottime())).recorded is None

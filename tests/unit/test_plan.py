@@ -1,0 +1,158 @@
+"""The plan: which steps, in which order, on whose time."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lifecycle_agent.config import (
+    CommandSection,
+    Config,
+    DrainSection,
+    EurekaSection,
+    HttpSection,
+    IdleSection,
+    LogsSection,
+    NotifySection,
+)
+from lifecycle_agent.model import LifecycleTransition, Notice, NoticeKind
+from lifecycle_agent.transition.plan import TOO_MANY_DEATHS, Plan, make_plan
+
+TERMINATE = Notice(NoticeKind.TERMINATE, "scale-in", 0.0, LifecycleTransition.TERMINATING)
+BY_HAND = Notice(NoticeKind.DRAIN, "by hand", 0.0)
+UNDRAIN = Notice(NoticeKind.UNDRAIN, "by hand", 0.0)
+
+WHOLE = Config(
+    eureka=EurekaSection(urls=("http://eureka:8761/eureka",), settle=60.0),
+    drain=DrainSection(
+        timeout=600.0,
+        units=("orders.service", "sidecar.service"),
+        idle=IdleSection(ports=(8080,), timeout=60.0),
+        command=(CommandSection(argv=("/bin/pause",)), CommandSection(argv=("/bin/flush",), timeout=45.0)),
+        http=(HttpSection(url="http://127.0.0.1:8080/pause"),),
+    ),
+    logs=LogsSection(bucket="acme-logs"),
+    notify=(NotifySection(kind="webhook"),),
+)
+
+
+def names(plan: Plan) -> list[str]:
+    return [step.name for step in plan.steps]
+
+
+def of(seconds: float) -> Config:
+    return replace(WHOLE, drain=replace(WHOLE.drain, timeout=seconds))
+
+
+def test_the_order_of_a_termination() -> None:
+    assert names(make_plan(TERMINATE, WHOLE)) == [
+        "notify.start",
+        "discovery.out_of_service",
+        "discovery.settle",
+        "drain.command.1",
+        "drain.command.2",
+        "drain.http.1",
+        "drain.idle",
+        "drain.units",
+        "discovery.deregister",
+        "logs",
+        "discovery.verify",
+        "notify.result",
+    ]
+
+
+def test_which_of_several_commands_a_step_is() -> None:
+    steps = {step.name: step for step in make_plan(TERMINATE, WHOLE).steps}
+    assert [steps[f"drain.command.{number}"].index for number in (1, 2)] == [0, 1]
+    assert steps["drain.command.2"].timeout == 45.0
+    assert "/bin/flush" in steps["drain.command.2"].what
+
+
+def test_what_is_not_configured_is_not_planned() -> None:
+    assert names(make_plan(BY_HAND, Config())) == []
+    # The group is waited for wherever it is answered: its load balancer comes before the drain.
+    assert names(make_plan(TERMINATE, Config())) == ["discovery.settle"]
+
+
+def test_undrain_starts_units_and_goes_back_into_service() -> None:
+    plan = make_plan(UNDRAIN, WHOLE)
+    assert names(plan) == ["undrain.units", "discovery.back_in_service"]
+    assert plan.steps[0].what == "start sidecar.service, orders.service"
+    assert plan.completion_reserve == 0
+
+
+@pytest.mark.parametrize(
+    ("seconds", "deregister", "logs", "complete"),
+    [(600.0, 5.0, 60.0, 20.0), (120.0, 5.0, 30.0, 12.0), (20.0, 1.0, 5.0, 2.0)],
+)
+def test_the_reserves_of_a_long_and_of_a_short_transition(
+    seconds: float, deregister: float, logs: float, complete: float
+) -> None:
+    plan = make_plan(TERMINATE, of(seconds))
+    reserves = {step.name: step.reserve for step in plan.steps if step.reserve}
+    assert reserves == pytest.approx({"discovery.deregister": deregister, "logs": logs})
+    assert plan.completion_reserve == pytest.approx(complete)
+    steps = {step.name: step for step in plan.steps}
+    assert plan.reserve_after(steps["drain.units"]) == pytest.approx(deregister + logs + complete)
+    assert plan.reserve_after(steps["discovery.deregister"]) == pytest.approx(logs + complete)
+    assert plan.reserve_after(steps["logs"]) == pytest.approx(complete)
+
+
+def test_nothing_is_kept_for_an_answer_that_is_not_owed() -> None:
+    assert make_plan(BY_HAND, WHOLE).completion_reserve == 0
+
+
+def test_settling_lasts_the_caches_time_and_a_load_balancers() -> None:
+    def settle(notice: Notice) -> float:
+        found = next(step for step in make_plan(notice, WHOLE).steps if step.name == "discovery.settle")
+        assert found.timeout is not None
+        return found.timeout
+
+    assert 60 < settle(BY_HAND) < 120
+    assert settle(TERMINATE) > 60 + 3600  # the longest deregistration delay of an ELB
+
+
+@given(
+    seconds=st.floats(1, 48 * 3600),
+    settle=st.floats(0, 3600),
+    command=st.floats(0.1, 7200),
+    essential=st.booleans(),
+)
+def test_budgets_fit_and_leave_the_reserves(
+    seconds: float, settle: float, command: float, essential: bool
+) -> None:
+    config = replace(
+        WHOLE,
+        eureka=replace(WHOLE.eureka, settle=settle),
+        drain=replace(
+            WHOLE.drain, timeout=seconds, command=(CommandSection(argv=("x",), timeout=command),)
+        ),
+    )
+    plan = make_plan(TERMINATE, config, TOO_MANY_DEATHS if essential else 0)
+    kept = sum(step.reserve for step in plan.steps) + plan.completion_reserve
+    assert 0 < kept <= seconds / 2, "reserves never eat up the steps before them"
+    for step, budget in plan.budgets():
+        assert 0 <= budget <= seconds - plan.reserve_after(step)
+        assert step.timeout is None or budget <= step.timeout
+
+
+@pytest.mark.parametrize(
+    ("deaths", "left"),
+    [
+        (0, 12),
+        (2, 12),
+        (3, ["discovery.deregister", "logs", "discovery.verify", "notify.result"]),
+        (5, ["discovery.deregister", "logs", "discovery.verify", "notify.result"]),
+        (6, []),
+        (60, []),
+    ],
+)
+def test_what_is_left_of_the_plan_after_so_many_deaths(deaths: int, left: object) -> None:
+    plan = make_plan(TERMINATE, WHOLE, deaths)
+    rest = [step.name for step in plan.steps if step not in plan.left_out]
+    assert (rest if isinstance(left, list) else len(rest)) == left
+    assert plan.completion_reserve > 0
+    assert len(plan.steps) == 12, "what is left out is still said to be skipped"
