@@ -16,6 +16,10 @@ STATE_DIR = Path("/var/lib/lifecycle-agent")
 
 MOST_STATUS_BYTES = 1024 * 1024  # ours is a few KiB; a larger file is not ours
 
+# A writer has the lock for well under a millisecond; on a machine that is busy it may be off the
+# processor meanwhile. Together 0.1 s: what a stopped one may cost the other at each change.
+LOCK_TRIES, LOCK_PAUSE = 50, 0.002
+
 
 def runtime_dir(environ: Mapping[str, str] = os.environ) -> Path:
     """Status and lock: RUNTIME_DIRECTORY as systemd sets it (its first entry), else /run/lifecycle-agent."""
@@ -63,14 +67,16 @@ class StatusFile:
     def __init__(self, directory: Path) -> None:
         self.path = directory / "status.json"
 
-    def read(self) -> dict[str, Any]:
+    def read(self) -> dict[str, dict[str, Any]]:
         """The sections by name; empty where there is no status, or one that cannot be read."""
         try:
             with open(self.path, "rb") as file:
                 content = json.loads(file.read(MOST_STATUS_BYTES))
         except (OSError, ValueError, RecursionError):
             return {}
-        return content if isinstance(content, dict) else {}
+        if not isinstance(content, dict):
+            return {}
+        return {name: section for name, section in content.items() if isinstance(section, dict)}
 
     def update(self, section: str, content: Mapping[str, Any]) -> None:
         """Replace one section. Showing is never worth a failure: what cannot be written is not written."""
@@ -83,10 +89,10 @@ class StatusFile:
     def _alone(self) -> Iterator[None]:
         """Hold the other writer off; if it hangs with the lock in hand, go on without it."""
         with open(self.path.with_name(".status.lock"), "wb") as lock:
-            for _ in range(5):
+            for _ in range(LOCK_TRIES):
                 try:
                     fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                     break
                 except BlockingIOError:
-                    time.sleep(0.002)
+                    time.sleep(LOCK_PAUSE)
             yield

@@ -53,7 +53,7 @@ def _text(record: logging.LogRecord) -> str:
     text = record.getMessage()
     if record.exc_info and record.exc_info[0] is not None:
         text += f": {record.exc_info[0].__name__}: {record.exc_info[1]}"
-    return text.replace("\n", " ")[:MOST_MESSAGE]
+    return "".join(each if each.isprintable() else " " for each in text[:MOST_MESSAGE])
 
 
 def set_up(verbose: bool = False, environ: Mapping[str, str] = os.environ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+import tracemalloc
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -11,7 +12,7 @@ import pytest
 from lifecycle_agent.deadline import Deadline
 from lifecycle_agent.errors import MetadataUnavailableError
 from lifecycle_agent.model import Machine, Observation, TargetState
-from lifecycle_agent.rehearsal.imds import TARGET_STATE, TOKEN, Imds, Trouble
+from lifecycle_agent.rehearsal.imds import HUGE_BYTES, TARGET_STATE, TOKEN, Imds, Trouble
 from lifecycle_agent.watch.imds import OBSERVE_SECONDS, MetadataClient
 
 # The promise is 2 s; a machine that is busy with other tests may be late to notice that they are over.
@@ -124,6 +125,18 @@ def test_silence_is_not_waited_out(imds: Imds, client: MetadataClient, kind: Tro
     assert took < GENEROUS
     imds.heal()
     assert client.observe() == IN_SERVICE
+
+
+def test_a_huge_answer_is_not_read_to_its_end(imds: Imds, client: MetadataClient) -> None:
+    client.observe()
+    imds.fail(Trouble.HUGE)
+    tracemalloc.start()
+    try:
+        client.observe()
+        most = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert most < HUGE_BYTES / 16
 
 
 def test_the_budget_is_within_the_promise() -> None:

@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from lifecycle_agent.config import Config
-from lifecycle_agent.deadline import boottime
+from lifecycle_agent.deadline import Deadline, boottime
 from lifecycle_agent.errors import MetadataUnavailableError
 from lifecycle_agent.files import StatusFile, runtime_dir
 from lifecycle_agent.logline import logger, utc
 from lifecycle_agent.model import Machine, Notice, Observation
 from lifecycle_agent.watch.decide import Memory, Phase, Start, Stay, decide
-from lifecycle_agent.watch.imds import MetadataClient
+from lifecycle_agent.watch.imds import OBSERVE_SECONDS, MetadataClient
 from lifecycle_agent.watch.supervisor import Supervisor
 from lifecycle_agent.watch.systemd import Manager
 
@@ -87,12 +87,13 @@ class Watcher:
 
     def _observe(self) -> Observation:
         """What the metadata service says; who we are comes before what is wanted of us."""
+        deadline = Deadline.after(OBSERVE_SECONDS)
         if self._machine is None:
             try:
-                self._machine = self._metadata.machine()
+                self._machine = self._metadata.machine(deadline)
             except MetadataUnavailableError as error:
                 return Observation(None, error.message)
-        return self._metadata.observe()
+        return self._metadata.observe(deadline)
 
     def _remember(self, transition: Supervisor) -> Memory:
         kind = transition.notice.kind.value

@@ -6,10 +6,13 @@ observation and a limit on the size of an answer, and turns whatever comes back 
 
 from __future__ import annotations
 
+import http.client
+import io
 import os
 import socket
 from collections.abc import Callable, Mapping
 from typing import Any
+from urllib.parse import urlsplit
 
 import urllib3
 from ec2_metadata import EC2Metadata
@@ -23,6 +26,8 @@ GROUP_TAG = "aws:autoscaling:groupName"
 
 OBSERVE_SECONDS = 1.8  # the loop promises to block no longer than 2 s; an answer normally takes a few ms
 MOST_BYTES = 64 * 1024  # the longest answers, identity documents and events, are a few KiB
+
+NOT_THERE = "HTTP 404"  # how ec2_metadata begins its error; an answer like any other
 
 
 class _Budget:
@@ -47,38 +52,47 @@ class _Socket(socket.socket):
         return super().recv_into(*args, **kwargs)
 
 
-def _transport(budget: _Budget) -> urllib3.PoolManager:
-    """A pool manager for `EC2Metadata` with the budget in force, no retries, and short answers only."""
+class _Connection(http.client.HTTPConnection):
+    """A connection within the budget."""
 
-    class Connection(urllib3.connection.HTTPConnection):
-        def _new_conn(self) -> socket.socket:
-            plain = super()._new_conn()
-            bounded = _Socket(plain.family, plain.type, plain.proto, fileno=plain.detach())
-            bounded.budget = budget
-            return bounded
+    def __init__(self, host: str, port: int | None, budget: _Budget) -> None:
+        super().__init__(host, port, timeout=budget.left())
+        self._budget = budget
 
-    class Pool(urllib3.connectionpool.HTTPConnectionPool):
-        ConnectionCls = Connection
+    def connect(self) -> None:
+        super().connect()
+        plain: socket.socket = self.sock
+        self.sock = _Socket(plain.family, plain.type, plain.proto, fileno=plain.detach())
+        self.sock.settimeout(self.timeout)
+        self.sock.budget = self._budget
 
-    class Manager(urllib3.PoolManager):
-        def request(self, method: str, url: str, *args: Any, **kwargs: Any) -> urllib3.BaseHTTPResponse:
-            # ec2_metadata brings timeouts of its own (5 s for a token): ours replace them
-            kwargs.update(timeout=budget.left(), preload_content=False, redirect=False)
-            response = super().request(method, url, *args, **kwargs)
-            try:
-                body = response.read(MOST_BYTES + 1, decode_content=False)
-            except BaseException:
-                response.close()
-                raise
-            if len(body) > MOST_BYTES:
-                response.close()
-                raise urllib3.exceptions.HTTPError(f"an answer of more than {MOST_BYTES} bytes")
-            response.release_conn()
-            return urllib3.HTTPResponse(body=body, headers=response.headers, status=response.status)
 
-    manager = Manager(retries=False)
-    manager.pool_classes_by_scheme = {"http": Pool}
-    return manager
+class _Transport(urllib3.PoolManager):
+    """What `EC2Metadata` sends its requests through: within the budget, no retries, short answers only.
+
+    The service ends the connection after each answer, so a pool of them would only cost time.
+    """
+
+    def __init__(self, budget: _Budget) -> None:
+        super().__init__()
+        self._budget = budget
+
+    def request(self, method: str, url: str, *_: Any, headers: Any = None, **__: Any) -> Any:
+        """One request; the time limits that ec2_metadata brings along (5 s for a token) are not taken."""
+        parts = urlsplit(url)
+        connection = _Connection(parts.hostname or "", parts.port, self._budget)
+        try:
+            connection.request(method, parts.path, headers=headers)
+            response = connection.getresponse()
+            body = response.read(MOST_BYTES + 1)
+        finally:
+            connection.close()
+        if len(body) > MOST_BYTES:
+            raise ValueError(f"an answer of more than {MOST_BYTES} bytes")
+        if 200 < response.status < 400:  # the service has no such answers; ec2_metadata would take them
+            raise urllib3.exceptions.HTTPError(f"HTTP {response.status}: {url}")
+        # an empty one as a file: of bytes that are empty, `data` would be None
+        return urllib3.HTTPResponse(body or io.BytesIO(), status=response.status)
 
 
 class MetadataClient:
@@ -87,15 +101,16 @@ class MetadataClient:
     def __init__(self, environ: Mapping[str, str] = os.environ) -> None:
         self.endpoint = (environ.get("AWS_EC2_METADATA_SERVICE_ENDPOINT") or DEFAULT_ENDPOINT).rstrip("/")
         self._budget = _Budget()
-        self._metadata = EC2Metadata(_transport(self._budget))
+        self._metadata = EC2Metadata(_Transport(self._budget))
         # the endpoint is plain attributes in ec2_metadata 3, all four of them
         self._metadata.service_url = f"{self.endpoint}/latest/"
         self._metadata.dynamic_url = f"{self._metadata.service_url}dynamic/"
         self._metadata.metadata_url = f"{self._metadata.service_url}meta-data/"
         self._metadata.userdata_url = f"{self._metadata.service_url}user-data/"
 
-    def observe(self) -> Observation:
-        """What the group wants of this instance now. Takes at most `OBSERVE_SECONDS`, raises nothing."""
+    def observe(self, deadline: Deadline | None = None) -> Observation:
+        """What the group wants of this instance now. Raises nothing; takes `OBSERVE_SECONDS` at most."""
+        self._budget.deadline = deadline or Deadline.after(OBSERVE_SECONDS)
         try:
             word = self._ask(lambda: self._metadata.autoscaling_target_lifecycle_state)
         except MetadataUnavailableError as error:
@@ -108,20 +123,43 @@ class MetadataClient:
             shown = repr(word[:40]) + ("..." if len(word) > 40 else "")
             return Observation(None, f"the target lifecycle state is {shown}, which is no documented word")
 
-    def machine(self) -> Machine:
-        """Which machine this is.
+    def machine(self, deadline: Deadline | None = None) -> Machine:
+        """Which machine this is, within `OBSERVE_SECONDS` or `deadline`.
 
         Raises:
             MetadataUnavailableError: not on EC2, or the service cannot be reached.
         """
+        self._budget.deadline = deadline or Deadline.after(OBSERVE_SECONDS)
         metadata = self._metadata
         return Machine(
-            instance_id=self._ask(lambda: metadata.instance_id),
-            region=self._ask(lambda: metadata.region),
-            addresses=(self._ask(lambda: metadata.private_ipv4),),
-            host_names=(self._ask(lambda: metadata.private_hostname).lower(),),
+            instance_id=self._words(lambda: metadata.instance_id)[0],
+            region=self._words(lambda: metadata.region)[0],
+            addresses=self._words_if_any(lambda: metadata.private_ipv4),
+            # a DHCP option set with several domain names puts them behind the host's, with spaces
+            host_names=self._words_if_any(lambda: metadata.private_hostname.lower())[:1],
             group=self._group(),
         )
+
+    def _words(self, question: Callable[[], Any]) -> tuple[str, ...]:
+        """The answer's words; an answer without any, or with what is no text, cannot be used."""
+
+        def ask() -> tuple[str, ...]:
+            answer = question()
+            if not answer.strip() or not answer.isprintable():
+                raise ValueError(answer)
+            return tuple(answer.split())
+
+        words: tuple[str, ...] = self._ask(ask)
+        return words
+
+    def _words_if_any(self, question: Callable[[], Any]) -> tuple[str, ...]:
+        """The same; none where there is no such thing: not every machine has an IPv4 address or a name."""
+        try:
+            return self._words(question)
+        except MetadataUnavailableError as error:
+            if str(error.__cause__).startswith(NOT_THERE):
+                return ()
+            raise
 
     def _group(self) -> str | None:
         """The group's name where instance tags are in the metadata; most launch templates leave them out."""
@@ -129,11 +167,10 @@ class MetadataClient:
             name: str | None = self._ask(lambda: self._metadata.tags.get(GROUP_TAG))
         except MetadataUnavailableError:
             return None
-        return name
+        return name or None
 
     def _ask(self, question: Callable[[], Any]) -> Any:
-        """One question within one budget; once more with a new token where the old one is refused."""
-        self._budget.deadline = Deadline.after(OBSERVE_SECONDS)
+        """One question within the budget; once more with a new token where the old one is refused."""
         try:
             try:
                 return question()
@@ -142,7 +179,9 @@ class MetadataClient:
                     raise
                 self._metadata.clear_all()  # ec2_metadata keeps a token that was refused
                 return question()
-        except (urllib3.exceptions.HTTPError, OSError, ValueError, KeyError) as error:
+        except Exception as error:  # a strange answer may surface as anything from inside the libraries
+            if not str(error).startswith(NOT_THERE):
+                self._metadata.clear_all()  # ... and may be what is kept: a token, an instance id
             raise MetadataUnavailableError(
                 f"the instance metadata service at {self.endpoint} {_reason(error)}",
                 "run this on an EC2 instance with IMDS enabled, or set AWS_EC2_METADATA_SERVICE_ENDPOINT",
@@ -150,15 +189,14 @@ class MetadataClient:
 
 
 def _reason(error: Exception) -> str:
-    """What happened, in a few words for the log; errors of urllib3 are long and name objects."""
+    """What happened, in a few words for the log."""
     text = str(error)
-    if isinstance(error, urllib3.exceptions.NewConnectionError):
-        return "cannot be connected to"
-    timeouts = (TimeoutError, urllib3.exceptions.TimeoutError)
-    if isinstance(error, timeouts) or "timed out" in text:
+    if isinstance(error, urllib3.exceptions.HTTPError):  # ec2_metadata's own
+        return f"answers with {text[:8] if text.startswith('HTTP ') else 'HTTP ' + text[-3:]}"
+    if isinstance(error, TimeoutError):
         return "does not answer"
-    if text.startswith(("HTTP ", "Failed to fetch token: ")):
-        return f"answers with {text.split(': ')[-1] if text.startswith('Failed') else text[:8]}"
-    if isinstance(error, urllib3.exceptions.ProtocolError):
+    if isinstance(error, ConnectionResetError | ConnectionAbortedError | http.client.IncompleteRead):
         return "closes the connection without an answer"
+    if isinstance(error, OSError):
+        return f"cannot be connected to ({error.strerror or text})"
     return f"gives an answer that cannot be used ({type(error).__name__})"

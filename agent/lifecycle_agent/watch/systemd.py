@@ -34,7 +34,7 @@ class Manager:
 
     def report(self, sentence: str) -> None:
         """One cycle is done: the sentence for `systemctl status` where it changed, and a watchdog ping."""
-        changed = f"STATUS={sentence}\n" if sentence != self._status else ""
+        changed = f"STATUS={' '.join(sentence.splitlines())}\n" if sentence != self._status else ""
         self._status = sentence
         self._send(changed + "WATCHDOG=1")
 
@@ -46,10 +46,10 @@ class Manager:
         if self._address:
             # a full or vanished socket is systemd's trouble, not a reason to stop watching
             with contextlib.suppress(OSError):
-                self._socket.sendto(message.encode(), self._address)
+                self._socket.sendto(message.encode(errors="replace"), self._address)
 
 
 def _watchdog_seconds(microseconds: str, pid: str) -> float | None:
-    if not microseconds.isdigit() or (pid and pid != str(os.getpid())):
+    if not microseconds.isdecimal() or (pid and pid != str(os.getpid())):
         return None
-    return int(microseconds) / 1_000_000
+    return int(microseconds) / 1_000_000 or None
