@@ -64,7 +64,7 @@ class Document:
         return cls(kept["values"], origins, tuple(Path(file) for file in kept["files"]), environ)
 
     def as_json(self) -> dict[str, Any]:
-        """What was read, for another process to use when the files have changed. No secrets: those have files."""
+        """What was read, for another process to use when the files have changed. Secrets are not in it."""
         origins = {key: str(file) for key, file in self.origins.items()}
         return {"values": self.values, "origins": origins, "files": [str(file) for file in self.files]}
 

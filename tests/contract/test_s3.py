@@ -120,7 +120,7 @@ def client() -> S3Client:
 
 
 def connect() -> S3:
-    return S3.connect(BUCKET, "us-east-1")
+    return S3(BUCKET, "us-east-1")
 
 
 def noise(size: int) -> bytes:
@@ -282,7 +282,7 @@ def test_what_does_not_pass_says_what_to_do(
 
 def test_no_such_bucket_says_so(world: World) -> None:
     with pytest.raises(S3Error, match="there is no bucket 'nowhere'") as caught:
-        S3.connect("nowhere", "us-east-1").put("k", b"", Deadline.after(30), "text/plain", {})
+        S3("nowhere", "us-east-1").put("k", b"", Deadline.after(30), "text/plain", {})
     assert caught.value.code == "NoSuchBucket"
     assert caught.value.hopeless
 

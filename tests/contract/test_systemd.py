@@ -26,7 +26,7 @@ pytestmark = [pytest.mark.machine, pytest.mark.timeout(400)]  # the first one ma
 DRIVER = """
 import dataclasses, json, signal, sys, time
 sys.path.insert(0, sys.argv[1])
-from lifecycle_agent.clients.commands import commands_here
+from lifecycle_agent.clients.here import commands_here
 from lifecycle_agent.clients.process_group import ProcessGroups
 from lifecycle_agent.clients.units import Units
 from lifecycle_agent.deadline import Deadline

@@ -13,7 +13,9 @@ def test_the_answer() -> None:
     assert within(10, lambda: "yes") == "yes"
 
 
-@pytest.mark.parametrize("error", [ValueError("no"), OSError(5), KeyboardInterrupt(), SystemExit(3)], ids=repr)
+@pytest.mark.parametrize(
+    "error", [ValueError("no"), OSError(5), KeyboardInterrupt(), SystemExit(3)], ids=repr
+)
 def test_the_error_is_the_calls_own(error: BaseException) -> None:
     def fails() -> None:
         raise error

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from lifecycle_agent.clients.commands import CommandResult, commands_here, grace, output_tail
+from lifecycle_agent.clients.commands import CommandResult, grace, output_tail
+from lifecycle_agent.clients.here import commands_here
 from lifecycle_agent.clients.process_group import ProcessGroups, environment
 from lifecycle_agent.clients.transient_unit import unit_name
 from lifecycle_agent.clients.units import call

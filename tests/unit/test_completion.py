@@ -131,7 +131,7 @@ class Scene:
     """
 
     def __init__(
-        self, refuses: Callable[[float], GroupError | None], state: Callable[[float], str | None | GroupError]
+        self, refuses: Callable[[float], GroupError | None], state: Callable[[float], str | GroupError | None]
     ) -> None:
         self.now = 0.0
         self.refuses = refuses
@@ -210,9 +210,7 @@ def test_a_refusal_for_good_is_not_repeated() -> None:
 
 def test_a_load_balancer_is_waited_for_past_the_deadline() -> None:
     """All steps are done and the group is in `Terminating` still: too early, and owed all the same."""
-    scene = Scene(
-        until(3000.0, NOT_ACTIVE), lambda now: "Terminating" if now < 3000 else "Terminating:Wait"
-    )
+    scene = Scene(until(3000.0, NOT_ACTIVE), lambda now: "Terminating" if now < 3000 else "Terminating:Wait")
     assert scene.answer(deadline=0.0) == "the group has the answer"
     assert scene.said[0] == "the group does not ask yet"
 
@@ -240,9 +238,7 @@ def test_refused_while_the_group_asks_it_is_tried_to_the_deadline() -> None:
 
 
 def test_an_answer_that_got_lost_on_its_way_back_is_found_given() -> None:
-    scene = Scene(
-        lambda now: BUSY if now == 0 else NOT_ACTIVE, lambda now: "Terminating:Proceed"
-    )
+    scene = Scene(lambda now: BUSY if now == 0 else NOT_ACTIVE, lambda now: "Terminating:Proceed")
     assert "moved on" in scene.answer()
     assert len(scene.tries) == 2
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections.abc import Callable
 
@@ -118,11 +119,15 @@ class Scene:
 
     def complete(self, side: GroupSide, result: ActionResult = ActionResult.CONTINUE) -> str:
         self.clock.stop_at = float("inf")
+
+        def sleep(seconds: float) -> None:
+            self.clock.wait(seconds)
+
         return side.complete(
             result,
             Deadline.after(20.0, self.clock),
             Deadline.after(3600.0, self.clock),
-            lambda seconds: bool(self.clock.wait(seconds)) and None,
+            sleep,
             lambda text: None,
         )
 
@@ -133,7 +138,7 @@ def scene() -> Scene:
 
 
 def gaps(times: list[float]) -> list[float]:
-    return [later - earlier for earlier, later in zip(times, times[1:], strict=False)]
+    return [later - earlier for earlier, later in itertools.pairwise(times)]
 
 
 # -- heartbeats
@@ -210,7 +215,12 @@ def test_heartbeats_that_fail_for_long_leave_one_timeout_from_the_last_one_on(sc
 
 def test_after_the_stop_no_more(scene: Scene) -> None:
     side = scene.side()
-    scene.client.beat = lambda now: str(side.stop()) if now > 250 else None
+
+    def stopped(now: float) -> None:
+        if now > 250:
+            side.stop()
+
+    scene.client.beat = stopped
     side.run()
     assert scene.client.tried[-1] < 350
 
@@ -243,10 +253,14 @@ def test_the_end_is_reckoned_from_when_the_group_may_have_begun_to_wait(scene: S
 
 
 def test_a_group_that_cannot_be_asked_holds_the_steps_up_for_a_while_only(scene: Scene) -> None:
-    scene.client.state = lambda now: BUSY
     side = scene.side()
     seen: dict[float, bool | None] = {}
-    scene.client.state = lambda now: seen.update({now: side.waiting()}) or BUSY  # type: ignore[func-returns-value]
+
+    def state(now: float) -> GroupError:
+        seen[now] = side.waiting()
+        return BUSY
+
+    scene.client.state = state
     side.run()
     assert {waiting for now, waiting in seen.items() if now < PATIENCE[0]} == {False}
     assert {waiting for now, waiting in seen.items() if now > PATIENCE[0]} == {None}
@@ -307,9 +321,9 @@ def test_whatever_breaks_in_the_thread_nobody_waits_for_it(scene: Scene) -> None
 
 def test_the_group_is_asked_for_where_the_metadata_has_it_not(scene: Scene) -> None:
     side = scene.side(group=None)
-    assert side.group is None
+    assert side.group() is None
     side.run()
-    assert side.group == "orders"
+    assert side.group() == "orders"
 
 
 def test_late_credentials_and_throttling_at_the_beginning_pass(scene: Scene) -> None:
@@ -356,7 +370,9 @@ def test_several_hooks_are_an_error_at_the_end_and_no_hurdle_before(scene: Scene
 
 
 @pytest.mark.parametrize("trouble", [DENIED, NOT_ACTIVE], ids=["denied", "odd"])
-def test_what_was_refused_at_the_beginning_is_tried_again_at_the_end(scene: Scene, trouble: GroupError) -> None:
+def test_what_was_refused_at_the_beginning_is_tried_again_at_the_end(
+    scene: Scene, trouble: GroupError
+) -> None:
     scene.client.listing = lambda now: trouble
     side = scene.run()
     scene.client.listing = lambda now: None
@@ -401,7 +417,10 @@ def test_the_end_waits_for_a_thread_that_is_looking_still() -> None:
     scene = Scene()
     released = threading.Event()
 
+    made: list[FakeGroup] = []
+
     def slow() -> FakeGroup:
+        made.append(scene.client)
         released.wait()
         return scene.client
 
@@ -418,3 +437,4 @@ def test_the_end_waits_for_a_thread_that_is_looking_still() -> None:
     side.stop()
     side.join(30)
     assert answered == ["hook drain, CONTINUE: the group has the answer"]
+    assert len(made) == 1, "it did not look for itself meanwhile"

@@ -175,7 +175,7 @@ def loaded_by(code: str, tmp_path: Path) -> set[str]:
 
 
 def test_the_watcher_stays_light(tmp_path: Path) -> None:
-    loaded = loaded_by("import lifecycle_agent.watch.daemon", tmp_path)
+    loaded = loaded_by("import lifecycle_agent.watch.__main__", tmp_path)
 
     assert "lifecycle_agent" in loaded
     assert loaded & HEAVY_FOR_THE_WATCHER == set()

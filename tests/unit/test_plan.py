@@ -127,9 +127,7 @@ def test_budgets_fit_and_leave_the_reserves(
     config = replace(
         WHOLE,
         eureka=replace(WHOLE.eureka, settle=settle),
-        drain=replace(
-            WHOLE.drain, timeout=seconds, command=(CommandSection(argv=("x",), timeout=command),)
-        ),
+        drain=replace(WHOLE.drain, timeout=seconds, command=(CommandSection(argv=("x",), timeout=command),)),
     )
     plan = make_plan(TERMINATE, config, TOO_MANY_DEATHS if essential else 0)
     kept = sum(step.reserve for step in plan.steps) + plan.completion_reserve

@@ -1,4 +1,4 @@
-"""The runner: what a failure, a shortage of time, a crash and a stop mean for the rest, and for the answer."""
+"""The runner: what a failure, a shortage of time, a crash and a stop mean for the rest and the answer."""
 
 from __future__ import annotations
 
@@ -58,6 +58,7 @@ class Trial:
         self.ran: list[str] = []
         self.given: dict[str, float] = {}  # seconds that each step had
         self.answers: list[ActionResult] = []
+        self.shown: list[str] = []
         self.answering: Callable[[Work], str] = lambda work: "answered"
         self.failure = ActionResult.ABANDON
 
@@ -70,7 +71,9 @@ class Trial:
     ) -> Runner:
         plan = Plan(steps, 100.0, 20.0 if answers else 0.0, left_out)
         names = tuple(step.name for step in steps)
-        teller = Teller("t1", NOTICE, self.deadline, names, self.status)
+        teller = Teller(
+            "t1", NOTICE, self.deadline, names, self.status, lambda now: self.shown.append(now.text)
+        )
         complete = self._complete if answers else None
         return Runner(
             plan,
@@ -98,7 +101,8 @@ class Trial:
         def run(work: Work) -> Done:
             self.ran.append(step.name)
             self.given[step.name] = work.deadline.remaining()
-            return self.bodies.get(step.name, lambda work: Done("fine"))(work)
+            body = self.bodies.get(step.name)
+            return body(work) if body is not None else Done("fine")
 
         return Step(run)
 
@@ -145,8 +149,13 @@ def test_steps_in_order_then_the_answer(trial: Trial) -> None:
 
 def test_each_boundary_is_in_the_journal_before_the_next_thing_happens(trial: Trial) -> None:
     seen: list[list[str]] = []
-    trial.bodies["b"] = lambda work: Done(str(seen.append(list(trial.recorded().ended))))
-    trial.answering = lambda work: str(seen.append(list(trial.recorded().ended)))
+
+    def look(work: Work) -> str:
+        seen.append(list(trial.recorded().ended))
+        return "looked"
+
+    trial.bodies["b"] = lambda work: Done(look(work))
+    trial.answering = look
     trial.run(A, B)
     assert seen == [["a"], ["a", "b"]]
 
@@ -187,9 +196,7 @@ def test_a_failure_says_what_is_wrong_and_what_to_do(trial: Trial) -> None:
     assert trial.run(A).reports[0].detail == "no way; try harder"
 
 
-def test_a_step_that_cannot_even_be_made_is_a_failure(
-    trial: Trial, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_step_that_cannot_even_be_made_is_a_failure(trial: Trial, monkeypatch: pytest.MonkeyPatch) -> None:
     def make(step: PlannedStep) -> StepRun:
         raise AssertionError("no such step")
 
@@ -276,7 +283,7 @@ def test_out_of_time_the_rest_is_skipped_but_for_what_is_essential(trial: Trial)
 
 @pytest.mark.parametrize("late", [81, 100, 5000])
 def test_what_is_essential_is_tried_even_if_no_time_is_left_at_all(trial: Trial, late: float) -> None:
-    """Taken up again after its deadline: each gets a quarter of the completion's reserve, that one the rest."""
+    """Taken up again after its deadline: each gets a quarter of the completion's reserve."""
     trial.bodies["a"] = taking(trial, late)
     trial.run(A, LAST)
     assert trial.given["last"] == 5
@@ -323,7 +330,7 @@ def test_a_step_that_blocks_is_left_behind_and_the_group_answered(
     released.set()
     assert over.wait(10)
     assert late == ["told to end"]
-    assert "still here" not in str(trial.status.read())
+    assert "still here" not in trial.shown
     assert [report.name for report in runner.reports] == ["a", "b", "complete"]
 
 
@@ -449,3 +456,13 @@ def test_the_signals(sent: list[signal.Signals], now: bool, after_step: bool) ->
             os.kill(os.getpid(), number)
         assert (stop.now.is_set(), stop.after_step.is_set()) == (now, after_step)
     assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == before
+
+
+def test_what_a_step_says_is_shown(trial: Trial) -> None:
+    def says(work: Work) -> Done:
+        work.say("counting sheep", 1, 2)
+        return Done("")
+
+    trial.bodies["a"] = says
+    trial.run(A)
+    assert "counting sheep" in trial.shown

@@ -90,7 +90,7 @@ def died(transition: Supervisor) -> None:
     until(reaped)
 
 
-@pytest.mark.parametrize("code", [0, 1])
+@pytest.mark.parametrize("code", [supervisor.DONE, supervisor.DONE_WITH_FAILURES])
 def test_a_transition_that_ran_to_its_end_is_over(start: Start, clock: Clock, code: int) -> None:
     children = Children(f"raise SystemExit({code})")
     transition = start(children)
@@ -105,7 +105,13 @@ def test_a_transition_that_ran_to_its_end_is_over(start: Start, clock: Clock, co
 
 
 @pytest.mark.parametrize(
-    "code", ["raise SystemExit(2)", "raise SystemExit(143)", "import os; os.kill(os.getpid(), 9)"]
+    "code",
+    [
+        "raise SystemExit(2)",
+        "raise RuntimeError('a defect')",
+        "raise SystemExit(1)",
+        "import os; os.kill(os.getpid(), 9)",
+    ],
 )
 def test_one_that_died_is_started_again(start: Start, clock: Clock, code: str) -> None:
     children = Children(code)
@@ -127,6 +133,20 @@ def test_one_that_died_is_started_again(start: Start, clock: Clock, code: str) -
     assert transition.pid is not None
     assert transition.pause_left() is None
     assert children.asked == [(NOTICE, 0), (NOTICE, 1)]
+
+
+def test_being_told_to_stop_is_no_death_and_ends_a_row_of_them(start: Start, clock: Clock) -> None:
+    children = Children("raise SystemExit(1)")
+    transition = start(children)
+    died(transition)
+
+    children.code = f"raise SystemExit({supervisor.INTERRUPTED})"
+    clock.now += LONGEST_PAUSE
+    transition.check()
+    died(transition)
+
+    assert (transition.over, transition.deaths) == (False, 0)
+    assert transition.pause_left() == pytest.approx(FIRST_PAUSE)
 
 
 def test_the_pauses_grow_and_stay_bounded(start: Start, clock: Clock) -> None:

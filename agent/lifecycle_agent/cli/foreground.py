@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict
+from pathlib import Path
 
 import click
 
@@ -15,20 +17,21 @@ from lifecycle_agent import config, logline
 from lifecycle_agent.cli import Settings
 from lifecycle_agent.cli.screen import Screen
 from lifecycle_agent.config import Config
-from lifecycle_agent.deadline import boottime
+from lifecycle_agent.deadline import Deadline, boottime
 from lifecycle_agent.errors import Interrupted, LifecycleAgentError, LockedError, UsageError
 from lifecycle_agent.files import StatusFile, runtime_dir
 from lifecycle_agent.logline import logger
 from lifecycle_agent.model import LifecycleTransition, Machine, Notice, NoticeKind, Outcome, Report
+from lifecycle_agent.toml import Document
 from lifecycle_agent.transition.conduct import conduct
 from lifecycle_agent.transition.lock import TransitionLock
+from lifecycle_agent.transition.parts import keeping_alive
 from lifecycle_agent.transition.plan import Plan, make_plan
 from lifecycle_agent.transition.progress import Progress
 from lifecycle_agent.watch.imds import MetadataClient
+from lifecycle_agent.watch.supervisor import DONE_WITH_FAILURES, INTERRUPTED
 
 FOLLOW_SECONDS = 0.2  # between two looks at the lock of the transition that is followed
-
-INTERRUPTED = 143  # 128 + SIGTERM, as a shell says it: not an end, so the watcher starts it again
 
 
 def carry_out(
@@ -56,22 +59,61 @@ def carry_out(
 
 
 def carry_out_seen(settings: Settings, told: str) -> None:
-    """The transition for a notice that the watcher saw. Ends the process with its exit code."""
+    """The transition for a notice that the watcher saw. Ends the process as the supervisor understands it."""
     logline.set_up(settings.verbose)
     try:
         document = json.loads(told)
         notice = Notice.from_json(document["notice"])
         machine = Machine.from_json(document["machine"])
-        deaths = int(document["deaths"])
+        deaths, kept = int(document["deaths"]), document.get("config")
     except (ValueError, KeyError, TypeError) as error:
         raise UsageError(f"--notice: {error!r}", "leave it out: it is how the watcher calls this") from error
-    loaded = config.load(settings.path)
-    lock = _lock()
-    if not lock.acquire():
-        logger.info("another transition is running (process %s): waiting for its end", lock.holder())
+    loaded = _in_force(settings, Path(kept) if kept else None)
+    _wait_for_the_lock(notice, machine, loaded)
+    code = _conduct(notice, machine, loaded, deaths, None)
+    sys.exit(DONE_WITH_FAILURES if code == 1 else code)
+
+
+def _in_force(settings: Settings, kept: Path | None) -> Config:
+    """The configuration that the watcher started with, else the one in the files, else an answer and no more.
+
+    Somebody may be writing to the files just now. The group must have its answer all the same.
+    """
+    try:
+        if kept is not None:
+            return config.make(Document.from_json(json.loads(kept.read_bytes()), os.environ))
+    except (OSError, ValueError, KeyError, TypeError, LifecycleAgentError) as error:
+        logger.error("the configuration that the service started with cannot be used: %s", error)
+    try:
+        return config.load(settings.path)
+    except LifecycleAgentError as error:
+        logger.error("%s; %s; the group is answered, and that is all", error.message, error.hint)
+        return Config()
+
+
+def _wait_for_the_lock(notice: Notice, machine: Machine, loaded: Config) -> None:
+    """Wait until no other transition runs, with the group's action kept alive meanwhile.
+
+    One that hangs, or a lock that cannot be had at all, must not keep the group from its answer: when only
+    the time is left that is kept for what matters most, it goes on without. The lock is let go of by the
+    end of the process.
+    """
+    try:
+        lock = _lock()
+        if lock.acquire():
+            return
+    except LifecycleAgentError as error:
+        logger.error("%s; going on without the lock", error.message)
+        return
+    logger.info("another transition is running (process %s): waiting for its end", lock.holder())
+    deadline = Deadline(notice.seen_at + loaded.drain.timeout)
+    patience = deadline.within(loaded.drain.timeout, make_plan(notice, loaded).reserve)
+    with keeping_alive(notice, machine, loaded, deadline):
         while not lock.acquire():
+            if patience.passed:
+                logger.error("process %s does not come to its end: going on without the lock", lock.holder())
+                return
             time.sleep(FOLLOW_SECONDS)
-    sys.exit(_conduct(notice, machine, loaded, deaths, None))
 
 
 def show_plan(

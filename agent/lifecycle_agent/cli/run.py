@@ -11,12 +11,11 @@ from lifecycle_agent.cli import Settings
 @click.pass_obj
 def run(settings: Settings) -> None:
     """Watch what the group wants of this instance, and act on it. Started by systemd."""
-    from lifecycle_agent import config, logline
-    from lifecycle_agent.logline import logger
-    from lifecycle_agent.watch import daemon
+    import os
+    import sys
 
-    logline.set_up(settings.verbose)
-    loaded = config.load(settings.path)
-    for section in config.not_acted_on(loaded):
-        logger.warning("[%s] is read, but this version does not act on it yet", section)
-    daemon.run(loaded, settings.path)
+    # The same process goes on as another program: the watcher imports the standard library and
+    # ec2_metadata alone, and is as small as those.
+    verbose = ["-v"] if settings.verbose else []
+    program = [sys.executable, "-m", "lifecycle_agent.watch", *verbose, str(settings.path)]
+    os.execv(sys.executable, program)  # noqa: S606

@@ -5,11 +5,12 @@ boto3 (some 200 ms) is imported where a client is made, so that the words of thi
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, TypeVar
 
+from lifecycle_agent.clients.aws import make_client
 from lifecycle_agent.clients.bounded import within
 from lifecycle_agent.deadline import Deadline
 from lifecycle_agent.errors import LifecycleAgentError
@@ -20,7 +21,17 @@ T = TypeVar("T")
 CONNECT_SECONDS = 2.0  # a regional endpoint connects in milliseconds
 CALL_SECONDS = 6.0  # a call takes tens of ms; with this limit three tries fit even a short reserve
 
-_THROTTLED = {"Throttling", "ThrottlingException", "RequestLimitExceeded", "TooManyRequestsException"}
+# Codes without "Throttl" in them that mean the same or pass by themselves; botocore's standard mode has them.
+_PASSING = {
+    "RequestLimitExceeded",
+    "TooManyRequestsException",
+    "ResourceContention",
+    "BandwidthLimitExceeded",
+    "PriorRequestNotComplete",
+    "RequestTimeout",
+    "RequestTimeoutException",
+    "SlowDown",
+}
 
 
 class Refusal(Enum):
@@ -55,59 +66,46 @@ class AutoScaling:
     """
 
     def __init__(self, region: str, instance_id: str) -> None:
-        import boto3
-        from botocore.config import Config as BotoConfig
+        import boto3.session  # noqa: F401 - here, so that the first call's time is the call's alone
 
-        session = boto3.session.Session()
+        self._region = region
         self._instance_id = instance_id
-        self._client = session.client(
-            "autoscaling",
-            region_name=session.region_name or region,
-            config=BotoConfig(
-                connect_timeout=CONNECT_SECONDS,
-                read_timeout=CALL_SECONDS,
-                retries={"total_max_attempts": 1, "mode": "standard"},
-            ),
-        )
+        self._made: Any = None
+
+    def _client(self) -> Any:
+        """It looks for credentials only when it is made: without any, the next call makes another."""
+        if self._made is None:
+            self._made = make_client("autoscaling", self._region, CONNECT_SECONDS, CALL_SECONDS)
+        return self._made
 
     def membership(self, deadline: Deadline) -> Membership | None:
         """Where the group says this instance is; None when no group knows it (any more)."""
-        answer = self._call(
-            "DescribeAutoScalingInstances",
-            deadline,
-            lambda: self._client.describe_auto_scaling_instances(InstanceIds=[self._instance_id]),
-        )
-        for instance in answer["AutoScalingInstances"]:
-            if instance["InstanceId"] == self._instance_id:
-                return Membership(
-                    instance["AutoScalingGroupName"], LifecycleState(instance["LifecycleState"])
-                )
-        return None
+
+        def ask(client: Any) -> Membership | None:
+            answer = client.describe_auto_scaling_instances(InstanceIds=[self._instance_id])
+            for found in answer["AutoScalingInstances"]:
+                if found["InstanceId"] == self._instance_id:
+                    return Membership(found["AutoScalingGroupName"], LifecycleState(found["LifecycleState"]))
+            return None
+
+        return self._call("DescribeAutoScalingInstances", deadline, ask)
 
     def hooks(self, group: str, deadline: Deadline) -> list[Hook]:
         """The group's lifecycle hooks (50 at most)."""
-        answer = self._call(
-            "DescribeLifecycleHooks",
-            deadline,
-            lambda: self._client.describe_lifecycle_hooks(AutoScalingGroupName=group),
-        )
-        return [
-            Hook(
-                name=hook["LifecycleHookName"],
-                transition=LifecycleTransition(hook["LifecycleTransition"]),
-                heartbeat_timeout=float(hook.get("HeartbeatTimeout", 3600)),
-                global_timeout=float(hook.get("GlobalTimeout", 48 * 3600)),
-                default_result=ActionResult(hook.get("DefaultResult", "ABANDON")),
-            )
-            for hook in answer["LifecycleHooks"]
-        ]
+
+        def ask(client: Any) -> list[Hook]:
+            answer = client.describe_lifecycle_hooks(AutoScalingGroupName=group)
+            known = [transition.value for transition in LifecycleTransition]
+            return [_hook(each) for each in answer["LifecycleHooks"] if each["LifecycleTransition"] in known]
+
+        return self._call("DescribeLifecycleHooks", deadline, ask)
 
     def complete(self, group: str, hook: str, result: ActionResult, deadline: Deadline) -> None:
         """Answer this instance's lifecycle action."""
         self._call(
             "CompleteLifecycleAction",
             deadline,
-            lambda: self._client.complete_lifecycle_action(
+            lambda client: client.complete_lifecycle_action(
                 AutoScalingGroupName=group,
                 LifecycleHookName=hook,
                 LifecycleActionResult=result.value,
@@ -120,31 +118,43 @@ class AutoScaling:
         self._call(
             "RecordLifecycleActionHeartbeat",
             deadline,
-            lambda: self._client.record_lifecycle_action_heartbeat(
+            lambda client: client.record_lifecycle_action_heartbeat(
                 AutoScalingGroupName=group, LifecycleHookName=hook, InstanceId=self._instance_id
             ),
         )
 
-    def _call(self, operation: str, deadline: Deadline, call: Callable[[], T]) -> T:
-        """Make one call within the deadline and `CALL_SECONDS`; errors come out as `GroupError`."""
-        from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
+    def _call(self, operation: str, deadline: Deadline, call: Callable[[Any], T]) -> T:
+        """Make one call within the deadline and `CALL_SECONDS`; all that goes wrong is a `GroupError`."""
+        from botocore.exceptions import ClientError, NoCredentialsError
 
         try:
-            return within(deadline.timeout(CALL_SECONDS), call)
+            return within(deadline.timeout(CALL_SECONDS), lambda: call(self._client()))
         except ClientError as error:
             raise _refused(operation, error.response) from error
         except NoCredentialsError as error:
+            self._made = None
             raise GroupError(
                 f"{operation}: there are no AWS credentials",
                 f"give the instance a profile that allows autoscaling:{operation}",
                 Refusal.TRANSIENT,  # the metadata service may have missed one request for them
             ) from error
-        except (BotoCoreError, OSError) as error:
+        except Exception as error:  # no connection, no answer in time, or one that is no answer
+            what = " ".join(str(error).split())[:500]
             raise GroupError(
-                f"{operation}: {' '.join(str(error).split())}",
+                f"{operation}: {type(error).__name__}: {what}",
                 "the instance needs a way to the Auto Scaling endpoint, for example a VPC endpoint",
                 Refusal.TRANSIENT,
             ) from error
+
+
+def _hook(document: Mapping[str, Any]) -> Hook:
+    return Hook(
+        name=document["LifecycleHookName"],
+        transition=LifecycleTransition(document["LifecycleTransition"]),
+        heartbeat_timeout=float(document.get("HeartbeatTimeout", 3600)),
+        global_timeout=float(document.get("GlobalTimeout", 48 * 3600)),
+        default_result=ActionResult(document.get("DefaultResult", "ABANDON")),
+    )
 
 
 def _refused(operation: str, response: Any) -> GroupError:
@@ -155,7 +165,7 @@ def _refused(operation: str, response: Any) -> GroupError:
     if code == "ValidationError" and text.startswith("No active Lifecycle Action"):
         hint = "the group does not wait for this instance (yet, any more, or for that hook)"
         return GroupError(message, hint, Refusal.NOT_ACTIVE)
-    if status >= 500 or status == 429 or code in _THROTTLED or code.startswith("ResourceContention"):
+    if status >= 500 or status in (408, 429) or "Throttl" in code or code in _PASSING:
         return GroupError(message, "it may pass: try again", Refusal.TRANSIENT)
     if "ExpiredToken" in code or code == "RequestExpired":
         return GroupError(message, "the instance profile's credentials are being renewed", Refusal.TRANSIENT)

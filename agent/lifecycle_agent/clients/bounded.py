@@ -28,7 +28,10 @@ def within(seconds: float, call: Callable[[], T]) -> T:
         except BaseException as error:
             answers.put((None, error))
 
-    threading.Thread(target=run, daemon=True, name="bounded-call").start()
+    try:
+        threading.Thread(target=run, daemon=True, name="bounded-call").start()
+    except RuntimeError:  # no thread to be had: better without a limit than not at all
+        run()
     try:
         value, error = answers.get(timeout=seconds)
     except queue.Empty:

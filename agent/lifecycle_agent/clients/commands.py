@@ -6,11 +6,9 @@ own (`process_group.py`). What they share is here; `tests/contract` runs the sam
 
 from __future__ import annotations
 
-import os
 import pwd
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
 from lifecycle_agent.deadline import Deadline
@@ -81,18 +79,6 @@ class Commands(Protocol):
             Interrupted: the agent was told to stop.
         """
         ...
-
-
-def commands_here() -> Commands:
-    """Transient units where systemd runs the machine and we may ask it, else process groups."""
-    # The directory is how sd_booted(3) tells.
-    if os.geteuid() == 0 and Path("/run/systemd/system").is_dir():
-        from lifecycle_agent.clients.transient_unit import TransientUnits
-
-        return TransientUnits()
-    from lifecycle_agent.clients.process_group import ProcessGroups
-
-    return ProcessGroups()
 
 
 def grace(deadline: Deadline) -> float:

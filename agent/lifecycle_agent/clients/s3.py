@@ -15,6 +15,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from lifecycle_agent.clients.aws import make_client
 from lifecycle_agent.clients.s3_errors import OutOfTime, S3Error, explain, transient
 from lifecycle_agent.deadline import Deadline
 
@@ -47,7 +48,7 @@ class Stored:
 
 
 class S3:
-    """One bucket. Safe to use from several threads.
+    """One bucket. Safe to use from several threads. Sends nothing when it is made.
 
     Raises:
         S3Error: from every method, when it failed for good or `RETRY_SECONDS` of trying did not help.
@@ -57,27 +58,14 @@ class S3:
     may outlast it by `READ_TIMEOUT`: who has to be on time calls from a thread that can be left behind.
     """
 
-    def __init__(self, client: S3Client, bucket: str) -> None:
-        self._client = client
+    def __init__(self, bucket: str, region: str) -> None:
         self.bucket = bucket
+        self._region = region
+        self._client = self._make()
 
-    @classmethod
-    def connect(cls, bucket: str, region: str) -> S3:
-        """A client with the instance's own credentials. Endpoints come from the standard environment
-        (`AWS_ENDPOINT_URL_S3`, `AWS_ENDPOINT_URL`), which botocore reads itself. Sends nothing yet.
-        """
-        import boto3.session  # here, so that importing this module stays cheap
-        from botocore.config import Config
-
-        config = Config(
-            connect_timeout=CONNECT_TIMEOUT,
-            read_timeout=READ_TIMEOUT,
-            retries={"total_max_attempts": 1, "mode": "standard"},  # ours know the deadline
-            tcp_keepalive=True,
-        )
-        # A session of its own: boto3's default one must not be used by two threads at once.
-        session = boto3.session.Session(region_name=region)
-        return cls(session.client("s3", config=config), bucket)
+    def _make(self) -> S3Client:
+        client: S3Client = make_client("s3", self._region, CONNECT_TIMEOUT, READ_TIMEOUT)
+        return client
 
     def put(
         self, key: str, data: bytes, deadline: Deadline, content_type: str, metadata: Mapping[str, str]
@@ -136,7 +124,7 @@ class S3:
                 raise
 
     def _call(self, key: str, deadline: Deadline, request: Callable[[], T]) -> T:
-        from botocore.exceptions import BotoCoreError, ClientError
+        from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
 
         patience = deadline.within(RETRY_SECONDS)
         pause = FIRST_PAUSE
@@ -150,6 +138,8 @@ class S3:
                     raise OutOfTime(self.bucket, key) from error
                 if patience.passed or not transient(error):
                     raise explain(error, self.bucket, key) from error
+                if isinstance(error, NoCredentialsError):
+                    self._client = self._make()
             time.sleep(patience.timeout(random.uniform(pause / 2, pause)))  # noqa: S311
             pause = min(2 * pause, LAST_PAUSE)
 
@@ -230,7 +220,7 @@ def later(bucket: str, region: str) -> Callable[[], S3]:
 
     def make() -> None:
         try:
-            future.set_result(S3.connect(bucket, region))
+            future.set_result(S3(bucket, region))
         except Exception as error:  # whatever it was, it belongs to whoever asks for the client
             future.set_exception(explain(error, bucket, ""))
 

@@ -57,6 +57,9 @@ def transient(error: Exception) -> bool:
     if isinstance(error, aws.ClientError):
         status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
         return status >= 500 or status == 429 or _code(error) in _TRANSIENT
+    # The metadata service, which has them, may have missed one request.
+    if isinstance(error, aws.NoCredentialsError):
+        return True
     # No answer: refused, reset, timed out. A certificate that does not fit will not fit in a second either.
     return isinstance(error, (aws.HTTPClientError, aws.ConnectionError)) and not isinstance(
         error, aws.SSLError
@@ -72,7 +75,7 @@ def explain(error: Exception, bucket: str, key: str) -> S3Error:
     if isinstance(error, (aws.NoCredentialsError, aws.PartialCredentialsError, aws.CredentialRetrievalError)):
         return S3Error(
             f"no AWS credentials for bucket {bucket!r}",
-            "give the instance a profile whose role may write to the bucket (lifecycle-agent iam-policy)",
+            "give the instance a profile whose role may write to the bucket",
             "NoCredentials",
             hopeless=True,
         )
@@ -123,7 +126,7 @@ def _answered(error: ClientError, bucket: str, key: str) -> S3Error:
         return S3Error(
             f"{place}: access denied ({code}): {said}",
             f"allow the role s3:PutObject and s3:AbortMultipartUpload on arn:aws:s3:::{bucket}/*, and "
-            "kms:GenerateDataKey where the bucket's key is in KMS (lifecycle-agent iam-policy prints it)",
+            "kms:GenerateDataKey where the bucket's key is in KMS (see packaging/iam-policy.json)",
             code,
             True,
         )

@@ -22,6 +22,8 @@ PAUSE = 1.0
 LOOK = 5.0
 # Seconds between two looks at what ends the wait, and at the display.
 TICK = 1.0
+# The same when only the group is waited for: asking costs nothing, and people wait for what comes after.
+GROUP_TICK = 0.05
 
 T = TypeVar("T")
 
@@ -158,7 +160,7 @@ class Settle:
             if (to_go == 0 and not held) or work.deadline.passed:
                 break
             work.say(_waits_for(to_go, held))
-            work.wait(min(TICK, to_go) if to_go else TICK)
+            work.wait(min(TICK, to_go) if to_go else GROUP_TICK)
         return self._settled(to_go, held, work.deadline.now() - began)
 
     def _put_out_again(self, own: Own, deadline: Deadline) -> bool:

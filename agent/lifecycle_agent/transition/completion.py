@@ -16,22 +16,31 @@ CODEDEPLOY_PREFIX = "CodeDeploy-managed-"  # CodeDeploy's own hooks: answered by
 FIRST_PAUSE = 0.2  # seconds; the group's own state changes take about as long
 LONGEST_PAUSE = 5.0  # seconds; still six tries within the shortest heartbeat timeout, 30 s
 
+# Seconds for which the group may call an instance InService that its metadata already calls Terminated: the
+# two are not told at once. Many times what that takes; by hand nobody waits longer for a wrong command.
+EARLY_SECONDS = 30.0
+
 
 class Next(Enum):
     """What follows when the group says that no lifecycle action is active."""
 
     WAIT = "the group does not ask yet"
-    AGAIN = "the group asks: try again"
+    EARLY = "the group does not take this instance away"
+    AGAIN = "the group asks"
     ANSWERED = "the group has its answer"
     RETAINED = "the group keeps the instance for a human"
 
 
-def after_refusal(state: LifecycleState | None) -> Next:
+def after_refusal(state: LifecycleState | None, transition: LifecycleTransition) -> Next:
     """What to make of "No active Lifecycle Action": only the instance's state tells.
 
     The refusal covers too early, already done and no such hook (see the design, "Rules of completion").
+
+    Args:
+        state: None when no group knows the instance.
+        transition: whose hook was to be answered.
     """
-    if state is None or state.word == "Terminated" or state.word.endswith(":Proceed"):
+    if state is None:
         return Next.ANSWERED
     if state.retained:
         return Next.RETAINED
@@ -39,7 +48,24 @@ def after_refusal(state: LifecycleState | None) -> Next:
         return Next.AGAIN
     if state.arriving:
         return Next.WAIT
+    launching = transition is LifecycleTransition.LAUNCHING
+    if not launching and state.word in _BEFORE_TERMINATING:
+        return Next.EARLY
     return Next.ANSWERED
+
+
+# Where an instance may be from which it is taken away. The group's word for it may be an older one than the
+# metadata's; for a launching hook these mean that it is over.
+_BEFORE_TERMINATING = (
+    "InService",
+    "Standby",
+    "EnteringStandby",
+    "Quarantined",
+    "Pending:Proceed",
+    "ReplacingRootVolume",
+    "ReplacingRootVolume:Proceed",
+    "RootVolumeReplaced",
+)
 
 
 def choose_hook(hooks: Sequence[Hook], configured: str, transition: LifecycleTransition) -> Hook | None:
@@ -72,8 +98,9 @@ def choose_hook(hooks: Sequence[Hook], configured: str, transition: LifecycleTra
 def answer(
     complete: Callable[[], None],
     membership: Callable[[], Membership | None],
+    transition: LifecycleTransition,
     deadline: Deadline,
-    asking_deadline: Deadline,
+    patience: Deadline,
     sleep: Callable[[float], None],
     say: Callable[[str], None],
 ) -> str:
@@ -82,8 +109,9 @@ def answer(
     Args:
         complete: one CompleteLifecycleAction.
         membership: one DescribeAutoScalingInstances.
-        deadline: until when it is tried while the group asks.
-        asking_deadline: until when the group is waited for that does not ask yet.
+        transition: whose hook it is.
+        deadline: until when it is tried although the group says that it asks and refuses the answer.
+        patience: until when the group is waited for that does not ask yet, or cannot be reached.
         sleep: waits for so many seconds.
         say: what it waits for, for people.
 
@@ -93,9 +121,10 @@ def answer(
     Raises:
         LifecycleAgentError: it did not; the group's default result will decide.
     """
+    limits = {Next.AGAIN: deadline, Next.EARLY: patience.within(EARLY_SECONDS)}
     pause = FIRST_PAUSE
     while True:
-        limit = deadline
+        limit = patience
         try:
             complete()
             return "the group has the answer"
@@ -104,7 +133,7 @@ def answer(
         if refused.refusal is Refusal.DENIED:
             raise refused
         if refused.refusal is Refusal.NOT_ACTIVE:
-            following = _look(membership)
+            following = _look(membership, transition)
             if following is Next.ANSWERED:
                 return "nothing to answer any more: the group has moved on"
             if following is Next.RETAINED:
@@ -112,8 +141,7 @@ def answer(
                     "the group keeps this instance (Terminating:Retained) after an ABANDON or a timeout",
                     "look at it, then call TerminateInstanceInAutoScalingGroup: it is billed until then",
                 )
-            if following is Next.WAIT:
-                limit = asking_deadline
+            limit = limits.get(following, patience)
             say(following.value)
         else:
             say(refused.message)
@@ -121,14 +149,15 @@ def answer(
             raise LifecycleAgentError(
                 f"the lifecycle action could not be completed in time: {refused.message}", refused.hint
             )
-        sleep(min(pause * random.uniform(0.5, 1.0), limit.remaining()))  # noqa: S311
+        # Not less than the clock can tell, so that it never asks without a pause.
+        sleep(max(0.01, min(pause * random.uniform(0.5, 1.0), limit.remaining())))  # noqa: S311
         pause = min(LONGEST_PAUSE, pause * 2)
 
 
-def _look(membership: Callable[[], Membership | None]) -> Next:
+def _look(membership: Callable[[], Membership | None], transition: LifecycleTransition) -> Next:
     """What the instance's state makes of a refusal; not knowing it is no reason to give up."""
     try:
         found = membership()
     except GroupError:
         return Next.AGAIN
-    return after_refusal(found.state if found is not None else None)
+    return after_refusal(found.state if found is not None else None, transition)

@@ -6,12 +6,11 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from lifecycle_agent.config import Config
-from lifecycle_agent.deadline import Deadline
+from lifecycle_agent.deadline import Deadline, boottime
 from lifecycle_agent.errors import Interrupted
 from lifecycle_agent.files import StatusFile, runtime_dir, state_dir
 from lifecycle_agent.logline import logger, utc
@@ -21,9 +20,8 @@ from lifecycle_agent.transition.journal import Journal, Recorded, boot_id
 from lifecycle_agent.transition.parts import Parts
 from lifecycle_agent.transition.plan import COMPLETE, Plan, make_plan
 from lifecycle_agent.transition.progress import Progress, Teller
-from lifecycle_agent.transition.runner import Runner, Stop
-
-TOO_MANY_DEATHS = 3  # in a row: then straight to deregister, logs, complete
+from lifecycle_agent.transition.runner import Runner
+from lifecycle_agent.transition.worker import Stop
 
 NOTICES_SECONDS = 3.0  # the result's notices get this much once everything else is done
 
@@ -48,16 +46,35 @@ class Transition:
         """Go on with the last transition of this kind if it is not over, else begin a new one."""
         last = journal.last()
         total = config.drain.timeout
-        if last is not None and last.notice.kind is notice.kind and last.outcome is None:
+        if last is not None and _goes_on(last, notice):
             journal.resume(last)
-            # The boot clock began anew with a reboot: what was left is not known, and the whole is the most.
-            deadline = Deadline(last.ends) if last.boot == boot_id() else Deadline.after(total)
-            return cls(last.transition_id, last.notice, deadline, last.started, last)
+            # Whether to answer the group is for this call to say, whatever the one before it said.
+            taken = replace(last.notice, completes=notice.completes)
+            deadline = Deadline(min(last.ends, boottime() + total))
+            if last.boot != boot_id():
+                # The boot clock began anew: what was left is not known, and the whole is the most.
+                taken = replace(taken, seen_at=boottime())
+                deadline = Deadline.after(total)
+                journal.deadline(deadline.at, taken.seen_at)
+            return cls(last.transition_id, taken, deadline, last.started, last)
         started = utc()
         transition_id = f"{notice.kind.value}-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}"
         deadline = Deadline(notice.seen_at + total)
         journal.begin(transition_id, notice, deadline.at)
         return cls(transition_id, notice, deadline, started, None)
+
+
+def _goes_on(last: Recorded, notice: Notice) -> bool:
+    """Whether `notice` goes on with the `last` transition.
+
+    An instance is terminated once. What is done by hand can be done again: when the time of one that was
+    cut off is up, the app may long be back, and the next one is another.
+    """
+    if last.notice.kind is not notice.kind or last.outcome is not None:
+        return False
+    if notice.kind is NoticeKind.TERMINATE:
+        return True
+    return last.boot == boot_id() and not Deadline(last.ends).passed
 
 
 def already_over(notice: Notice, journal: Journal) -> Outcome | None:
@@ -95,7 +112,7 @@ def conduct(
     transition = Transition.take_up(notice, config, journal)
     recorded = transition.recorded
     died = max(deaths, recorded.deaths if recorded else 0)
-    plan = make_plan(transition.notice, config, essential_only=died >= TOO_MANY_DEATHS)
+    plan = make_plan(transition.notice, config, died)
     journal.attempt()
     _say_how_it_starts(transition, plan, died)
     teller = Teller(
@@ -118,9 +135,6 @@ def _carry_out(
     teller: Teller,
     directory: Path,
 ) -> Report:
-    def earlier(name: str) -> Any:
-        return next((each.data for each in runner.reports if each.name == name), {})
-
     def report() -> Report:
         completion = next((each.detail for each in runner.reports if each.name == COMPLETE), "")
         return Report(
@@ -144,7 +158,8 @@ def _carry_out(
         transition.started,
         directory,
         transition.deadline,
-        earlier,
+        lambda ends: journal.deadline(ends, transition.notice.seen_at),
+        lambda name: runner.earlier(name),
         report,
     )
     runner = Runner(
@@ -188,9 +203,10 @@ def _say_how_it_starts(transition: Transition, plan: Plan, died: int) -> None:
         transition.deadline.remaining(),
         extra=about,
     )
-    if died >= TOO_MANY_DEATHS:
-        names = ", ".join(step.name for step in plan.steps)
-        logger.error("it died %d times in a row: straight to %s", died, names)
+    if plan.left_out:
+        left = [step.name for step in plan.steps if step not in plan.left_out]
+        left += [COMPLETE] if transition.notice.completes else []
+        logger.error("it died %d times in a row: straight to %s", died, ", ".join(left) or "the end")
 
 
 def _log_the_end(report: Report) -> None:

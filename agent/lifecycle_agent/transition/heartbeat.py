@@ -13,11 +13,20 @@ from lifecycle_agent.deadline import Deadline
 from lifecycle_agent.errors import LifecycleAgentError
 from lifecycle_agent.logline import logger
 from lifecycle_agent.model import ActionResult, Hook, LifecycleTransition
-from lifecycle_agent.transition.completion import answer, choose_hook
+from lifecycle_agent.transition.completion import Next, after_refusal, answer, choose_hook
+from lifecycle_agent.transition.plan import ANSWER_SECONDS
 
 LOOK_SECONDS = 1.0  # first pause between two looks at the instance's state; grows to
 LONGEST_LOOK_SECONDS = 5.0  # ... this, for a fleet of hundreds shares the account's request rate
 RETRY_SECONDS = 2.0  # after a failed heartbeat: several tries fit the last third of the shortest timeout
+
+# Seconds, and share of the deadline, for which the steps are held up by a group that cannot be asked or that
+# does not know yet that it takes the instance away. A throttled minute passes within it, with room to spare.
+PATIENCE = (120.0, 0.25)
+
+AT_ITS_WORD_SECONDS = (
+    30.0  # until a configured hook is taken without its numbers; as long as the shortest timeout
+)
 
 T = TypeVar("T")
 
@@ -53,9 +62,11 @@ class GroupSide(threading.Thread):
     sends heartbeats from then on. The runner asks it for what it found, and to complete.
 
     Args:
-        connect: makes the client; called in the thread, for it imports botocore.
+        connect: makes the client; called in the thread, for it imports boto3.
         configured: the hook's name in the configuration, or empty.
         group: the group's name where the metadata has it.
+        deadline: the transition's; brought forward when the group will not wait as long.
+        tightened: told where to, for a resumed transition to know.
     """
 
     def __init__(
@@ -65,6 +76,7 @@ class GroupSide(threading.Thread):
         configured: str,
         group: str | None,
         deadline: Deadline,
+        tightened: Callable[[float], None],
     ) -> None:
         super().__init__(name="group", daemon=True)
         self._connect = connect
@@ -72,39 +84,44 @@ class GroupSide(threading.Thread):
         self._configured = configured
         self._group = group
         self._deadline = deadline
+        self._tightened = tightened
         self._found = threading.Event()
         self._stopped = threading.Event()
         self._client: GroupClient | None = None
         self._asked: Asked | None = None
         self._waiting: bool | None = False
-        self._problem: LifecycleAgentError | None = None
+        self._heard()
 
-    @property
-    def group(self) -> str | None:
-        """The group's name as far as it is known."""
-        return self._asked.group if self._asked else self._group
+    def group(self, seconds: float = 0.0) -> str | None:
+        """The group's name as far as it is known; waited for `seconds` once the thread has started."""
+        if self._group is None and self.ident is not None:
+            self._found.wait(seconds)
+        return self._group
 
     def waiting(self) -> bool | None:
         """Whether the group waits for our answer; None when that is not known, or no answer is owed."""
+        if self._waiting is False and self._patience.passed:
+            self._waiting = None
+            logger.warning("the group does not say where this instance is: not waiting for its load balancer")
         return self._waiting
 
     def run(self) -> None:
         """Find the hook, wait for the group to ask, then keep the action alive."""
         try:
-            self._find()
-        except LifecycleAgentError as error:
-            self._problem = error
-            logger.error("%s; %s", error.message, error.hint)
-        except Exception as error:  # the thread's last line: the steps go on whatever happens here
-            self._problem = LifecycleAgentError(f"looking for the hook: {error!r}", "see the log")
-            logger.exception("looking for the lifecycle hook")
-        finally:
-            if self._asked is None:
+            self._find(Deadline.after(self._deadline.remaining() + ANSWER_SECONDS, self._deadline.now))
+            if self._asked is None or self._client is None:
                 self._waiting = None
+                return
             self._found.set()
-        if self._asked is not None and self._client is not None:
-            self._until_asked(self._client)
-            self._keep_alive(self._client, self._asked)
+            self._keep_alive(self._client, self._asked, self._until_asked(self._client))
+        except LifecycleAgentError as error:
+            logger.error("%s; %s", error.message, error.hint)
+            self._waiting = None
+        except Exception:  # the thread's last line: the steps and the answer go on whatever happens here
+            logger.exception("the group's side")
+            self._waiting = None
+        finally:
+            self._found.set()
 
     def stop(self) -> None:
         """No more heartbeats."""
@@ -114,7 +131,7 @@ class GroupSide(threading.Thread):
         self,
         result: ActionResult,
         deadline: Deadline,
-        asking: Deadline,
+        patience: Deadline,
         sleep: Callable[[float], None],
         say: Callable[[str], None],
     ) -> str:
@@ -126,38 +143,38 @@ class GroupSide(threading.Thread):
         Raises:
             LifecycleAgentError: it could not be answered.
         """
-        if not self._found.wait(deadline.remaining()):
-            raise LifecycleAgentError(
-                "the hook could not be found in time: the Auto Scaling service does not answer",
-                "nothing more can be done from here; the hook's default result decides",
-            )
-        if self._problem is not None:
-            raise self._problem
+        if self.ident is not None:
+            self._found.wait(patience.remaining())
+        if self._asked is None:
+            # Once more: an answer that is owed is not skipped for one bad moment at the beginning.
+            self._find(patience)
         if self._asked is None or self._client is None:
             return "no answer is owed: the group has no lifecycle hook for this"
         client, asked = self._client, self._asked
         told = answer(
-            lambda: client.complete(asked.group, asked.hook.name, result, asking),
-            lambda: client.membership(asking),
+            lambda: client.complete(asked.group, asked.hook.name, result, patience),
+            lambda: client.membership(patience),
+            self._transition,
             deadline,
-            asking,
+            patience,
             sleep,
             say,
         )
         return f"hook {asked.hook.name}, {result.value}: {told}"
 
-    def _find(self) -> None:
-        """Find the group and our hook in it, however often it takes."""
+    def _find(self, until: Deadline) -> None:
+        """Find the group and our hook in it, through whatever can pass."""
         client = self._connect()
         if self._group is None:
-            membership = self._patiently(lambda: client.membership(self._deadline))
+            membership = self._patiently(lambda: client.membership(until), until)
             if membership is None:
                 logger.warning("no group knows this instance: no answer is owed")
                 return
             self._group = membership.group
         group = self._group
+        for_numbers = until.within(AT_ITS_WORD_SECONDS) if self._configured else until
         try:
-            hooks = self._patiently(lambda: client.hooks(group, self._deadline))
+            hooks = self._patiently(lambda: client.hooks(group, until), for_numbers)
             hook = choose_hook(hooks, self._configured, self._transition)
         except GroupError as error:
             if not self._configured:
@@ -172,23 +189,34 @@ class GroupSide(threading.Thread):
         self._asked = Asked(group, hook)
         self._client = client
 
-    def _patiently(self, call: Callable[[], T]) -> T:
-        """Make a call through whatever can pass, until the deadline."""
+    def _heard(self) -> None:
+        """The group said that it is on its way to asking: the steps may be held up for longer."""
+        seconds, share = PATIENCE
+        self._patience = self._deadline.within(min(seconds, share * self._deadline.remaining()))
+
+    def _patiently(self, call: Callable[[], T], until: Deadline) -> T:
+        """Make a call through whatever can pass."""
         pause = LOOK_SECONDS
         while True:
             try:
                 return call()
             except GroupError as error:
-                if error.refusal is not Refusal.TRANSIENT or self._deadline.passed or self._stopped.is_set():
+                if error.refusal is not Refusal.TRANSIENT or until.passed or self._stopped.is_set():
                     raise
                 logger.warning("%s; trying again", error.message)
             self._stopped.wait(_jitter(pause))
             pause = min(LONGEST_LOOK_SECONDS, pause * 2)
 
-    def _until_asked(self, client: GroupClient) -> None:
-        """Return when the group waits for our answer, or when nobody needs to know any more."""
+    def _until_asked(self, client: GroupClient) -> float:
+        """Return when the group waits for our answer, or when nobody needs to know any more.
+
+        Returns:
+            Since when it may have been waiting, in seconds on the boot clock.
+        """
         pause = LOOK_SECONDS
+        since = self._deadline.now()
         while not self._stopped.is_set():
+            looked = self._deadline.now()
             try:
                 membership = client.membership(self._deadline)
             except GroupError as error:
@@ -196,39 +224,59 @@ class GroupSide(threading.Thread):
                     # Not knowing must not hold up the steps; heartbeats are tried all the same.
                     logger.warning("%s; not waiting for the group to ask", error.message)
                     self._waiting = None
-                    return
+                    break
             else:
                 state = membership.state if membership else None
-                if state is None or not state.arriving:
+                following = after_refusal(state, self._transition)
+                if following not in (Next.WAIT, Next.EARLY):
                     self._waiting = True
-                    if state is not None and state.waiting:
-                        logger.info("the group asks: %s", state.word)
-                    return
+                    logger.info("%s (%s)", following.value, state.word if state else "gone")
+                    break
+                since = looked
+                if following is Next.WAIT:
+                    self._heard()
+                    self._waiting = False
             self._stopped.wait(_jitter(pause))
             pause = min(LONGEST_LOOK_SECONDS, pause * 1.5)
+        return since
 
-    def _keep_alive(self, client: GroupClient, asked: Asked) -> None:
-        """Heartbeats, the first at once, until stopped, refused, or past what a heartbeat can extend."""
+    def _keep_alive(self, client: GroupClient, asked: Asked, since: float) -> None:
+        """Heartbeats, the first at once, until stopped, refused, or past what a heartbeat can extend.
+
+        Args:
+            since: when the group began to wait, or somewhat before.
+        """
         timeout = asked.hook.heartbeat_timeout
-        ends = self._deadline.now() + asked.hook.global_timeout
-        if self._deadline.tighten(ends):
-            logger.warning("the hook's global timeout leaves %.0f s", asked.hook.global_timeout)
-        last, accepted = self._deadline.now(), False
+        ends = since + asked.hook.global_timeout
+        if self._tighten(ends):
+            logger.warning("the hook's global timeout leaves %.0f s", self._deadline.remaining())
+        last, accepted, pause = since, False, RETRY_SECONDS
         while not self._stopped.is_set() and self._deadline.now() < ends:
+            sent = self._deadline.now()
             try:
                 client.heartbeat(asked.group, asked.hook.name, self._deadline)
-                last, accepted = self._deadline.now(), True
-                self._stopped.wait(_jitter(timeout / 3))
             except GroupError as error:
                 if accepted and error.refusal is Refusal.NOT_ACTIVE:
                     logger.info("no more heartbeats: the group does not wait any more")
                     return
                 late = self._deadline.now() - last > timeout * 2 / 3
-                if (late or error.refusal is Refusal.DENIED) and self._deadline.tighten(last + timeout):
+                if (late or error.refusal is Refusal.DENIED) and self._tighten(last + timeout):
                     logger.error("%s; the answer is due in %.0f s", error.message, self._deadline.remaining())
                 else:
                     logger.warning("%s", error.message)
-                self._stopped.wait(_jitter(RETRY_SECONDS))
+                self._stopped.wait(_jitter(pause))
+                # A long timeout leaves time to be gentler.
+                pause = min(pause * 1.5, max(RETRY_SECONDS, timeout / 12))
+            else:
+                last, accepted, pause = sent, True, RETRY_SECONDS
+                self._stopped.wait(_jitter(timeout / 3))
+
+    def _tighten(self, at: float) -> bool:
+        """Bring the transition's end forward; False if that is where it is already, or before it."""
+        if not self._deadline.tighten(at):
+            return False
+        self._tightened(at)
+        return True
 
 
 def _jitter(seconds: float) -> float:

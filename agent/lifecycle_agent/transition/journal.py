@@ -6,9 +6,11 @@ Every line carries the instance id, so that a journal baked into an AMI is never
 from __future__ import annotations
 
 import json
+import math
 import os
+import threading
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +28,8 @@ class Recorded:
     """What the journal says of one transition.
 
     Args:
-        ends: the transition's deadline on the boot clock of the boot it was noticed in.
+        boot: of which boot the clock's figures are.
+        ends: the transition's deadline, seconds on the boot clock.
         ended: steps that came to an end, by name; they are not run again.
         attempts: how many processes took it up.
         outcome: None while it is not over.
@@ -72,6 +75,7 @@ class Journal:
         self._instance_id = instance_id
         self._boot = boot_id()
         self._transition_id = ""
+        self._alone = threading.Lock()  # the group's side writes, too
         self.broken = ""
 
     def last(self) -> Recorded | None:
@@ -89,6 +93,10 @@ class Journal:
     def resume(self, recorded: Recorded) -> None:
         """What follows belongs to a transition that is there already."""
         self._transition_id = recorded.transition_id
+
+    def deadline(self, ends: float, seen_at: float) -> None:
+        """The end was brought forward, or the clock began anew; both in seconds on this boot's clock."""
+        self._append({"event": "deadline", "ends": ends, "seen_at": seen_at})
 
     def attempt(self) -> None:
         """A process takes the transition up."""
@@ -119,20 +127,24 @@ class Journal:
             "instance": self._instance_id,
             "transition": self._transition_id,
         }
-        line = json.dumps({**about, **event}) + "\n"
+        line = json.dumps({**about, **event}, default=str) + "\n"
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            with open(self.path, "r+b" if self.path.exists() else "w+b") as file:
-                file.seek(0, os.SEEK_END)
-                if file.tell() and not _ends_a_line(file.fileno(), file.tell()):
-                    line = "\n" + line  # a torn line stays what it is: unreadable, and alone
-                file.write(line.encode())
-                file.flush()
-                os.fsync(file.fileno())
+            with self._alone:
+                self._write(line.encode())
         except OSError as error:
             if not self.broken:
                 self.broken = f"the journal cannot be written: {self.path}: {error.strerror}"
                 logger.error("%s; going on without it", self.broken)
+
+    def _write(self, line: bytes) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with open(self.path, "a+b", buffering=0) as file:
+            size = file.seek(0, os.SEEK_END)
+            if size and os.pread(file.fileno(), 1, size - 1) != b"\n":
+                line = b"\n" + line  # a torn line stays what it is: unreadable, and alone
+            while line:
+                line = line[file.write(line) or 0 :]
+            os.fsync(file.fileno())
 
     def _lines(self) -> Iterator[Mapping[str, Any]]:
         """The lines of this instance that can be read; a torn or foreign one is passed over."""
@@ -164,35 +176,60 @@ def boot_id() -> str:
         return ""
 
 
-def _ends_a_line(descriptor: int, size: int) -> bool:
-    return os.pread(descriptor, 1, size - 1) == b"\n"
-
-
 def _apply(recorded: Recorded | None, line: Mapping[str, Any]) -> Recorded | None:
     """What is known after one more line. A line that makes no sense changes nothing."""
     try:
         event = line["event"]
         if event == "notice":
-            notice = Notice.from_json(line["notice"])
-            return Recorded(line["transition"], notice, line["time"], line["boot"], float(line["ends"]))
+            return _recorded(line)
         if recorded is None or line["transition"] != recorded.transition_id:
             return recorded
         if event == "attempt":
             recorded.take()
         elif event == "interrupted":
             recorded.lay_down()
+        elif event == "deadline":
+            ends, seen_at, boot = _finite(line["ends"]), _finite(line["seen_at"]), _text(line["boot"])
+            recorded.ends, recorded.boot = ends, boot
+            recorded.notice = replace(recorded.notice, seen_at=seen_at)
         elif event == "ended":
-            report = StepReport(
-                line["name"],
-                Outcome(line["outcome"]),
-                line["detail"],
-                line["seconds"],
-                tuple(line["warnings"]),
-                line["data"],
-            )
+            report = _report(line)
             recorded.ended[report.name] = report
         elif event == "over":
             recorded.outcome = Outcome(line["outcome"])
-    except (KeyError, TypeError, ValueError):
+    except (AttributeError, KeyError, TypeError, ValueError, OverflowError):
         return recorded
     return recorded
+
+
+def _recorded(line: Mapping[str, Any]) -> Recorded:
+    notice = Notice.from_json(line["notice"])
+    notice = replace(notice, reason=_text(notice.reason), seen_at=_finite(notice.seen_at))
+    name, time, boot = (_text(line[key]) for key in ("transition", "time", "boot"))
+    return Recorded(name, notice, time, boot, _finite(line["ends"]))
+
+
+def _report(line: Mapping[str, Any]) -> StepReport:
+    seconds, data = line["seconds"], line["data"]
+    if not isinstance(data, dict):
+        raise TypeError("data is no object")
+    return StepReport(
+        _text(line["name"]),
+        Outcome(line["outcome"]),
+        _text(line["detail"]),
+        None if seconds is None else _finite(seconds),
+        tuple(_text(warning) for warning in line["warnings"]),
+        data,
+    )
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r} is no text")
+    return value
+
+
+def _finite(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        raise TypeError(f"{value!r} is no number")
+    return float(value)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,9 @@ from lifecycle_agent.transition.report import as_json
 # Steps that people feel: nothing is imported or asked beside them. Everything else starts after.
 FIRST = (names.NOTIFY_START, names.OUT_OF_SERVICE)
 
+# For the logs' place: after a crash the name may not be known yet, and the place must be the same one.
+GROUP_SECONDS = 5.0
+
 MOST_LOG_LINES = 5000  # of the transition's own log, some 1 MB, kept for the upload
 
 
@@ -58,6 +62,7 @@ class Parts:
 
     Args:
         started: wall clock of the notice, for the place of the logs.
+        tightened: told where to the group's side brings the deadline forward.
         earlier: data of a step that has ended, by its name; empty for one that has not, or failed.
         report: the report as it stands.
     """
@@ -71,6 +76,7 @@ class Parts:
         started: str,
         state_dir: Path,
         deadline: Deadline,
+        tightened: Callable[[float], None],
         earlier: Callable[[str], Mapping[str, Any]],
         report: Callable[[], Report],
     ) -> None:
@@ -81,12 +87,13 @@ class Parts:
         self._started = started
         self._state_dir = state_dir
         self._deadline = deadline
+        self._tightened = tightened
         self._earlier = earlier
         self._report = report
         self._log = OwnLog()
         logger.addHandler(self._log)
         self.notifier = Notifier(config.notify)
-        self.group = self._group_side(notice.completes) if notice.completes is not None else None
+        self.group = group_side(notice, machine, config, deadline, tightened)
         self._connect_s3: Callable[[], Any] | None = None
 
     def make(self, step: PlannedStep) -> StepRun:
@@ -106,10 +113,11 @@ class Parts:
         group = self.group
         if group is None:
             raise AssertionError("asked to complete without a lifecycle action")
-        self._start_the_rest()
-        asking = Deadline.after(max(work.deadline.remaining(), names.SETTLE_SLACK))
+        with contextlib.suppress(RuntimeError):  # no thread to be had: then it is answered without one
+            self._start_the_rest()
+        deadline = work.deadline.within(max(self._deadline.remaining(), names.COMPLETE_RESERVE[0]))
         try:
-            return group.complete(result, work.deadline, asking, work.wait, work.say)
+            return group.complete(result, deadline, work.deadline, work.wait, work.say)
         finally:
             group.stop()
 
@@ -125,18 +133,6 @@ class Parts:
             from lifecycle_agent.clients.s3 import later
 
             self._connect_s3 = later(self._config.logs.bucket, self._machine.region)
-
-    def _group_side(self, transition: LifecycleTransition) -> GroupSide:
-        hooks = self._config.hooks
-        configured = hooks.terminate if transition is LifecycleTransition.TERMINATING else hooks.launch
-        machine = self._machine
-        return GroupSide(
-            lambda: AutoScaling(machine.region, machine.instance_id),
-            transition,
-            configured,
-            machine.group,
-            self._deadline,
-        )
 
     @cached_property
     def _registry(self) -> Registry | None:
@@ -170,8 +166,8 @@ class Parts:
         raise AssertionError(f"no such step: {step.name}")
 
     def _drain(self, step: PlannedStep) -> StepRun:
-        from lifecycle_agent.clients.commands import commands_here
         from lifecycle_agent.clients.connections import Connections
+        from lifecycle_agent.clients.here import commands_here
         from lifecycle_agent.clients.units import Units
         from lifecycle_agent.steps.drain import CallApp, RunCommand, StartUnits, StopUnits, WaitIdle
 
@@ -197,9 +193,9 @@ class Parts:
         if section is None or self._connect_s3 is None:
             raise AssertionError("logs are planned without a [logs] section")
         values = {
-            "group": self._group_name() or "no-group",
+            "group": self._group_name(GROUP_SECONDS) or "no-group",
             "instance_id": self._machine.instance_id,
-            "time": self._started,
+            "time": self._started.split(".")[0].replace(":", "") + "Z",  # no colons: people copy these
         }
         extras = [
             Extra("agent.log", self._log.content),
@@ -214,8 +210,44 @@ class Parts:
             return Event.result(self._report(), group)
         return Event("start", self._transition_id, self._machine.instance_id, group, self._notice)
 
-    def _group_name(self) -> str | None:
-        return self.group.group if self.group is not None else self._machine.group
+    def _group_name(self, seconds: float = 0.0) -> str | None:
+        """The group's name, waited for `seconds` at most."""
+        return self.group.group(seconds) if self.group is not None else self._machine.group
+
+
+def group_side(
+    notice: Notice,
+    machine: Machine,
+    config: Config,
+    deadline: Deadline,
+    tightened: Callable[[float], None],
+) -> GroupSide | None:
+    """The group's side of a transition, not started yet; None for one that answers no lifecycle action."""
+    if notice.completes is None:
+        return None
+    hooks = config.hooks
+    terminating = notice.completes is LifecycleTransition.TERMINATING
+    return GroupSide(
+        lambda: AutoScaling(machine.region, machine.instance_id),
+        notice.completes,
+        hooks.terminate if terminating else hooks.launch,
+        machine.group,
+        deadline,
+        tightened,
+    )
+
+
+@contextlib.contextmanager
+def keeping_alive(notice: Notice, machine: Machine, config: Config, deadline: Deadline) -> Iterator[None]:
+    """Heartbeats for the notice's lifecycle action while something else holds its transition up."""
+    side = group_side(notice, machine, config, deadline, lambda ends: None)
+    if side is not None:
+        side.start()
+    try:
+        yield
+    finally:
+        if side is not None:
+            side.stop()
 
 
 class _NoGroup:

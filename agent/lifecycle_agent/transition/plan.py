@@ -30,8 +30,10 @@ DEREGISTER_RESERVE = (5.0, 0.05)  # two requests to a registry, and a second try
 LOGS_RESERVE = (60.0, 0.25)  # what matters of the logs, at a gigabit, several times over
 COMPLETE_RESERVE = (20.0, 0.10)  # three tries of a call with `clients.autoscaling.CALL_SECONDS`
 
+TOO_MANY_DEATHS = 3  # in a row: see `make_plan`
+
 OUT_OF_SERVICE_SECONDS = 15.0  # a registry that is down is tried again while settling
-SETTLE_SLACK = 3600.0  # the longest deregistration delay of a load balancer (ELB target groups: 0..3600 s)
+ANSWER_SECONDS = 3600.0  # the longest deregistration delay of a load balancer (ELB target groups: 0..3600 s)
 NOTIFY_SECONDS = 1.0  # it only hands the message over
 VERIFY_SECONDS = 5.0
 
@@ -58,11 +60,21 @@ class PlannedStep:
 
 @dataclass(frozen=True)
 class Plan:
-    """The steps in order, and the seconds set aside for the answer to the group."""
+    """The steps in order, and the seconds set aside for the answer to the group.
+
+    Args:
+        left_out: steps that are skipped from the start: the transition has died too often.
+    """
 
     steps: tuple[PlannedStep, ...]
     total: float
     completion_reserve: float
+    left_out: tuple[PlannedStep, ...] = ()
+
+    @property
+    def reserve(self) -> float:
+        """Seconds that are kept for what matters most."""
+        return sum(step.reserve for step in self.steps) + self.completion_reserve
 
     def reserve_after(self, step: PlannedStep) -> float:
         """Seconds that `step` must leave for the steps after it and for the completion."""
@@ -73,26 +85,30 @@ class Plan:
         """Each step with the seconds it gets at most if every step before it takes no time at all."""
         for step in self.steps:
             left = self.total - self.reserve_after(step)
-            yield step, max(0.0, left if step.timeout is None else min(step.timeout, left))
+            yield step, left if step.timeout is None else min(step.timeout, left)
 
 
-def make_plan(notice: Notice, config: Config, essential_only: bool = False) -> Plan:
+def make_plan(notice: Notice, config: Config, deaths: int = 0) -> Plan:
     """The plan for a notice.
 
     Args:
-        essential_only: straight to deregister, logs and completion: the transition has died too often.
+        deaths: times in a row that a process died over it. From `TOO_MANY_DEATHS` on it goes straight to
+            deregister, logs and completion; from twice as many on to the completion alone, for then it
+            is one of these that it dies of.
     """
     total = config.drain.timeout
-    steps = _undrain(config) if notice.kind is NoticeKind.UNDRAIN else _drain(notice, config, total)
-    if essential_only:
-        steps = [step for step in steps if step.essential]
+    steps = tuple(_undrain(config) if notice.kind is NoticeKind.UNDRAIN else _drain(notice, config))
     reserve = _share(COMPLETE_RESERVE, total) if notice.completes is not None else 0.0
-    return Plan(tuple(steps), total, reserve)
+    left_out: tuple[PlannedStep, ...] = ()
+    if deaths >= TOO_MANY_DEATHS:
+        last_resort = deaths >= 2 * TOO_MANY_DEATHS
+        left_out = tuple(step for step in steps if last_resort or not step.essential)
+    return Plan(steps, total, reserve, left_out)
 
 
-def _drain(notice: Notice, config: Config, total: float) -> list[PlannedStep]:
+def _drain(notice: Notice, config: Config) -> list[PlannedStep]:
     """The order of a termination; why it is this one is in the design."""
-    eureka, drain = bool(config.eureka.urls), config.drain
+    eureka, drain, total = bool(config.eureka.urls), config.drain, config.drain.timeout
     steps: list[PlannedStep] = []
     if config.notify:
         steps.append(PlannedStep(NOTIFY_START, "tell people that it starts", NOTIFY_SECONDS))
@@ -138,7 +154,7 @@ def _settle(notice: Notice, config: Config) -> PlannedStep:
     slack = 0.0
     if notice.completes is not None:
         waits.append("until the group is past its load balancer")
-        slack = SETTLE_SLACK
+        slack = ANSWER_SECONDS
     what = "wait " + ", and ".join(waits)
     return PlannedStep(SETTLE, what, (config.eureka.settle if config.eureka.urls else 0.0) + slack + 5.0)
 

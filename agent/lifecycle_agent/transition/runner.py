@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import threading
+import json
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from lifecycle_agent.deadline import Deadline
 from lifecycle_agent.errors import Interrupted, LifecycleAgentError
@@ -11,46 +12,17 @@ from lifecycle_agent.logline import logger
 from lifecycle_agent.model import ActionResult, Outcome, StepReport
 from lifecycle_agent.steps import Done, StepRun, Work
 from lifecycle_agent.transition.journal import Journal
-from lifecycle_agent.transition.plan import COMPLETE, Plan, PlannedStep
+from lifecycle_agent.transition.plan import ANSWER_SECONDS, COMPLETE, Plan, PlannedStep
 from lifecycle_agent.transition.progress import Teller
+from lifecycle_agent.transition.worker import StepWork, Stop
+from lifecycle_agent.transition.worker import run as run_bounded
+
+# Seconds that an essential step gets when there are none left. They come out of the completion's reserve,
+# a quarter of it each: there are three such steps, and one call of the completion takes well under a second.
+LAST_TRY = (5.0, 0.25)
 
 Make = Callable[[PlannedStep], StepRun]
 Complete = Callable[[ActionResult, Work], str]
-
-
-class Stop:
-    """Being told to stop: now (SIGTERM), or after the step that is running (SIGINT once)."""
-
-    def __init__(self) -> None:
-        self.now = threading.Event()
-        self.after_step = threading.Event()
-
-    def check(self) -> None:
-        """Between two steps.
-
-        Raises:
-            Interrupted: the agent was told to stop.
-        """
-        if self.now.is_set() or self.after_step.is_set():
-            raise Interrupted
-
-
-class StepWork:
-    """What a step gets to work with (see `steps.Work`)."""
-
-    def __init__(self, deadline: Deadline, teller: Teller, stop: Stop) -> None:
-        self.deadline = deadline
-        self._teller = teller
-        self._stop = stop
-
-    def say(self, text: str, done: int | None = None, total: int | None = None) -> None:
-        """Show what the step does or waits for."""
-        self._teller.say(text, done, total)
-
-    def wait(self, seconds: float) -> None:
-        """Sleep, but not past the deadline, and not when told to stop."""
-        if self._stop.now.wait(min(seconds, self.deadline.remaining())):
-            raise Interrupted
 
 
 class Runner:
@@ -62,7 +34,7 @@ class Runner:
     Args:
         ended: steps that came to an end before a crash; they are not run again.
         make: makes the step that is planned.
-        complete: answers the group; None where no answer is owed.
+        complete: answers the group in the time of its `Work`; None where no answer is owed.
         failure: the answer when a step has failed.
     """
 
@@ -88,6 +60,10 @@ class Runner:
         self._complete = complete
         self._failure = failure
         self.reports: list[StepReport] = []
+
+    def earlier(self, name: str) -> Mapping[str, Any]:
+        """The data of a step that has ended, empty for one that has not."""
+        return next((report.data for report in self.reports if report.name == name), {})
 
     @property
     def outcome(self) -> Outcome:
@@ -123,35 +99,42 @@ class Runner:
         if step.name in self._before:
             self.reports.append(self._before[step.name])
             return
+        if step in self._plan.left_out:
+            self._record(StepReport(step.name, Outcome.SKIPPED, "skipped: the transition died too often"))
+            return
         reserve = self._plan.reserve_after(step)
         left = self._deadline.remaining() - reserve
         if left <= 0 and not step.essential:
             detail = f"skipped: {reserve:.0f} s are kept for what matters more"
             self._record(StepReport(step.name, Outcome.SKIPPED, detail))
             return
-        # An essential step that is out of time still gets a try, on the time of those behind it.
-        reserve = reserve if left > 0 else self._plan.completion_reserve
         timeout = step.timeout if step.timeout is not None else self._deadline.remaining()
-        self._run(step.name, self._deadline.within(timeout, reserve), lambda: self._make(step).run)
+        deadline = self._deadline.within(timeout, reserve)
+        if step.essential and deadline.remaining() < self._last_try():
+            deadline = Deadline.after(self._last_try(), self._deadline.now)
+        self._run(step.name, deadline, lambda work: self._make(step).run(work))
 
-    def _run(
-        self,
-        name: str,
-        deadline: Deadline,
-        work_of: Callable[[], Callable[[Work], Done]],
-    ) -> None:
-        """Run what `work_of` gives between two lines of the journal."""
+    def _last_try(self) -> float:
+        seconds, share = LAST_TRY
+        kept = self._plan.completion_reserve
+        return min(seconds, kept * share) if kept else seconds
+
+    def _run(self, name: str, deadline: Deadline, step: Callable[[Work], Done]) -> None:
+        """Run `step` between two lines of the journal."""
         self._journal.step_started(name)
         self._teller.step_started(name)
         began = deadline.now()
 
         def ended(outcome: Outcome, detail: str, done: Done | None = None) -> StepReport:
             seconds = round(deadline.now() - began, 3)
-            warnings, data = (done.warnings, done.data) if done else ((), {})
-            return StepReport(name, outcome, detail, seconds, warnings, data)
+            if done is None:
+                return StepReport(name, outcome, detail, seconds)
+            # As it comes back from the journal: later steps see the same whether there was a crash or not.
+            data = json.loads(json.dumps(dict(done.data), default=str))
+            return StepReport(name, outcome, detail, seconds, tuple(done.warnings), data)
 
         try:
-            done = work_of()(StepWork(deadline, self._teller, self._stop))
+            done = run_bounded(name, step, StepWork(deadline, self._teller, self._stop), self._stop)
             report = ended(Outcome.WARNED if done.warnings else Outcome.DONE, done.detail, done)
         except Interrupted:
             raise
@@ -182,8 +165,7 @@ class Runner:
             return
         complete = self._complete
         result = self._failure if self.outcome is Outcome.FAILED else ActionResult.CONTINUE
-        # Out of time is when it matters most: there is always time for one try.
-        deadline = self._deadline
-        if deadline.remaining() < self._plan.completion_reserve:
-            deadline = Deadline.after(self._plan.completion_reserve)
-        self._run(COMPLETE, deadline, lambda: lambda work: Done(complete(result, work)))
+        # The deadline is ours, not the group's: as long as that may still want the answer, it gets it.
+        seconds = max(self._deadline.remaining(), ANSWER_SECONDS)
+        deadline = Deadline.after(seconds, self._deadline.now)
+        self._run(COMPLETE, deadline, lambda work: Done(complete(result, work)))

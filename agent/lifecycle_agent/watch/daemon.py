@@ -16,12 +16,12 @@ from typing import Any
 from lifecycle_agent.config import Config
 from lifecycle_agent.deadline import Deadline, boottime
 from lifecycle_agent.errors import MetadataUnavailableError
-from lifecycle_agent.files import StatusFile, runtime_dir
+from lifecycle_agent.files import StatusFile, replace, runtime_dir
 from lifecycle_agent.logline import logger, utc
 from lifecycle_agent.model import Machine, Notice, Observation
 from lifecycle_agent.watch.decide import Memory, Phase, Start, Stay, decide
 from lifecycle_agent.watch.imds import OBSERVE_SECONDS, MetadataClient
-from lifecycle_agent.watch.supervisor import Supervisor
+from lifecycle_agent.watch.supervisor import DONE, Supervisor
 from lifecycle_agent.watch.systemd import Manager
 
 # What the group wants stands in the metadata until it is done, so asking late only delays; a fleet
@@ -62,6 +62,7 @@ class Watcher:
         self._transition: Supervisor | None = None
         self._problems = 0
         self._sentence = ""
+        self._kept = self._keep(config)
 
     def run(self) -> None:
         """Cycle until told to stop (SIGTERM, SIGINT)."""
@@ -98,7 +99,7 @@ class Watcher:
     def _remember(self, transition: Supervisor) -> Memory:
         kind = transition.notice.kind.value
         if transition.over:
-            how = "done" if transition.exit_code == 0 else "done, with failures"
+            how = "done" if transition.exit_code == DONE else "done, with failures"
             return Memory(Phase.OVER, f"{kind}: {how}; see `lifecycle-agent status`")
         pause = transition.pause_left()
         if pause is not None:
@@ -133,9 +134,20 @@ class Watcher:
             pause = min(pause, self._manager.watchdog_seconds / 3)
         return pause
 
+    def _keep(self, config: Config) -> Path | None:
+        """Keep the configuration in force: what becomes of its files later must not stop an answer."""
+        path = runtime_dir() / "config.json"
+        try:
+            replace(path, json.dumps(config.document.as_json() if config.document else None).encode())
+        except OSError as error:
+            logger.warning("the configuration cannot be kept: %s: %s", path, error.strerror)
+            return None
+        return path
+
     def _command(self, notice: Notice, deaths: int) -> Sequence[str]:
         """The transition's command line: `drain`, as by hand, with the notice already seen."""
-        told = json.dumps({"notice": asdict(notice), "machine": asdict(self._known()), "deaths": deaths})
+        about = {"notice": asdict(notice), "machine": asdict(self._known()), "deaths": deaths}
+        told = json.dumps({**about, "config": str(self._kept) if self._kept else None})
         config = ["--config", str(self._config_path)]
         return [sys.executable, "-m", "lifecycle_agent", *config, "drain", "--notice", told]
 

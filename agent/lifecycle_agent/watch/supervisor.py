@@ -10,8 +10,12 @@ from lifecycle_agent.deadline import Clock, boottime
 from lifecycle_agent.logline import logger
 from lifecycle_agent.model import Notice
 
-# Exit codes of a transition that ran to its end; with anything else it has died and goes on from its journal.
-RAN_TO_ITS_END = (0, 1)
+# How a transition's process says that it ran to its end. Not 1: that is how Python ends by an exception.
+DONE = 0
+DONE_WITH_FAILURES = 10
+# ... and that it was told to stop, as a shell says it (128 + SIGTERM). It goes on, and that was no death.
+INTERRUPTED = 143
+# With anything else it has died, and goes on from its journal.
 
 FIRST_PAUSE = 0.5  # seconds; a single death (out of memory, a stray kill) costs no more than this
 LONGEST_PAUSE = 30.0  # seconds; the shortest heartbeat timeout AWS allows
@@ -66,8 +70,12 @@ class Supervisor:
         if code is None:
             return
         self._child = None
-        if code in RAN_TO_ITS_END:
+        if code in (DONE, DONE_WITH_FAILURES):
             self.exit_code = code
+        elif code == INTERRUPTED:
+            self.deaths = 0
+            self._start_at = self._clock() + FIRST_PAUSE
+            logger.warning("the transition was told to stop, by somebody else; it goes on")
         else:
             how = f"killed by signal {-code}" if code < 0 else f"exit code {code}"
             self._died(how)

@@ -1,0 +1,39 @@
+"""boto3 clients as the agent wants them: no retries of their own, and the region every SDK would take.
+
+boto3 (some 200 ms) is imported when a client is made and no sooner.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+
+def make_client(service: str, region: str, connect_seconds: float, read_seconds: float) -> Any:
+    """A client of a service, with the instance's own credentials.
+
+    Credentials are looked for when a client is made, and one that found none never will: make another.
+    Endpoints come from the standard environment, which botocore reads itself.
+
+    Args:
+        service: boto3's name for it.
+        region: where the environment names none.
+        connect_seconds: for a connection.
+        read_seconds: of silence, in an answer.
+    """
+    import boto3.session
+    from botocore.config import Config
+
+    # One for each client: boto3's default session must not be used by two threads at once.
+    session = boto3.session.Session()
+    return session.client(
+        service,  # type: ignore[call-overload]
+        # botocore itself reads AWS_DEFAULT_REGION alone
+        region_name=os.environ.get("AWS_REGION") or session.region_name or region,
+        config=Config(
+            connect_timeout=connect_seconds,
+            read_timeout=read_seconds,
+            retries={"total_max_attempts": 1, "mode": "standard"},  # ours know the deadline
+            tcp_keepalive=True,
+        ),
+    )
