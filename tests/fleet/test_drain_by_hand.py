@@ -397,7 +397,7 @@ def test_a_state_directory_that_cannot_be_is_said_and_stops_nothing(job: Job) ->
     assert not job.registered()
 
 
-@pytest.mark.parametrize("told", ["", "{", "[]", '{"notice": {}}'])
+@pytest.mark.parametrize("told", ["", "{", "[]", "7", '{"notice": {}}', '{"notice": 1}'])
 def test_a_notice_that_is_none_is_wrong_usage(job: Job, told: str) -> None:
     ran = job.by_hand("drain", "--notice", told)
     assert ran.code == 2

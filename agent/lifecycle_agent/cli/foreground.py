@@ -66,7 +66,7 @@ def carry_out_seen(settings: Settings, told: str) -> None:
         notice = Notice.from_json(document["notice"])
         machine = Machine.from_json(document["machine"])
         deaths, kept = int(document["deaths"]), document.get("config")
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UsageError(f"--notice: {error!r}", "leave it out: it is how the watcher calls this") from error
     loaded = _in_force(settings, Path(kept) if kept else None)
     _wait_for_the_lock(notice, machine, loaded)
@@ -82,7 +82,7 @@ def _in_force(settings: Settings, kept: Path | None) -> Config:
     try:
         if kept is not None:
             return config.make(Document.from_json(json.loads(kept.read_bytes()), os.environ))
-    except (OSError, ValueError, KeyError, TypeError, LifecycleAgentError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, LifecycleAgentError) as error:
         logger.error("the configuration that the service started with cannot be used: %s", error)
     try:
         return config.load(settings.path)

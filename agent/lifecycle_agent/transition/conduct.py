@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -58,7 +59,9 @@ class Transition:
                 journal.deadline(deadline.at, taken.seen_at)
             return cls(last.transition_id, taken, deadline, last.started, last)
         started = utc()
-        transition_id = f"{notice.kind.value}-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}"
+        # Commands get their names from it, which are unique on the machine: two agents may start at once.
+        at, mark = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime()), secrets.token_hex(2)
+        transition_id = f"{notice.kind.value}-{at}-{mark}"
         deadline = Deadline(notice.seen_at + total)
         journal.begin(transition_id, notice, deadline.at)
         return cls(transition_id, notice, deadline, started, None)
