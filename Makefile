@@ -10,7 +10,7 @@ help: ## what can be made
 test: ## run every test on every Python from 3.10 on that this machine has
 	@tests/run $(ARGS)
 
-rehearse: ## watch the agent save a live app on this machine (ARGS="--speed 1" for options)
+rehearse: ## watch the agent save a live app on this machine (options: ARGS="--speed 1")
 	@venv=$$(tests/setup venv rehearsal) && "$$venv/bin/lifecycle-agent" rehearse $(ARGS)
 
 bench: ## measure memory, start-up time and reaction time, each beside its target

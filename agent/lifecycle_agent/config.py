@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 from lifecycle_agent import toml
 from lifecycle_agent.errors import UsageError
@@ -32,6 +33,8 @@ from lifecycle_agent.values import (
 )
 
 DEFAULT_PATH = Path("/etc/lifecycle-agent/config.toml")
+
+T = TypeVar("T")
 
 PREFIX_PLACEHOLDERS = ("group", "instance_id", "time")
 
@@ -209,17 +212,27 @@ def make(document: toml.Document) -> Config:
     return config
 
 
+def part(config_path: Path, key: str, section: type[T], environ: Mapping[str, str] = os.environ) -> T:
+    """One section alone, for commands that need no more: what is wrong in the others does not stop them.
+
+    Raises:
+        UsageError: the files cannot be read, or what is in this section cannot be used.
+    """
+    return toml.Document.read(config_path, environ).part(key, section)
+
+
 def not_acted_on(config: Config) -> list[str]:
-    """The sections that are set, and for which nothing is built yet."""
+    """What is set, and for which nothing is built yet, as it is written in the file."""
     plain = Config()
     names = ("launch", "spot", "rebalance", "maintenance")
-    return [name for name in names if getattr(config, name) != getattr(plain, name)]
+    found = [f"[{name}]" for name in names if getattr(config, name) != getattr(plain, name)]
+    return [*found, "[hooks] launch"] if config.hooks.launch else found
 
 
 def _check_together(config: Config, document: toml.Document) -> None:
     """Refuse what is right by itself and impossible together."""
     eureka, drain = config.eureka, config.drain
-    if eureka.username and eureka.password_file is None:
+    if eureka.username and eureka.password_file is None and not document.forgives:
         raise document.error(
             "eureka.username", "has no password", "name the file that holds it in eureka.password_file"
         )

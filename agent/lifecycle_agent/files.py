@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
+import stat
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -35,7 +37,37 @@ def state_dir(configured: Path | None, environ: Mapping[str, str] = os.environ) 
     return configured or Path(environ.get("STATE_DIRECTORY", "").split(":")[0] or STATE_DIR)
 
 
-def replace(path: Path, content: bytes, durable: bool = False) -> None:
+def regular_only(name: str, flags: int) -> int:
+    """An opener for `open`: a regular file and nothing else, for a FIFO or a device would keep us waiting.
+
+    Raises:
+        OSError: it cannot be opened, or is something else.
+    """
+    descriptor = os.open(name, flags | os.O_NONBLOCK | os.O_CLOEXEC, 0o600)
+    mode = os.fstat(descriptor).st_mode
+    if not stat.S_ISREG(mode):
+        os.close(descriptor)
+        directory = stat.S_ISDIR(mode)
+        raise OSError(
+            *(errno.EISDIR, "Is a directory") if directory else (errno.EINVAL, "Not a regular file")
+        )
+    return descriptor
+
+
+def read_regular(file: Path, most: int) -> bytes:
+    """The content of a regular file of `most` bytes or less.
+
+    Raises:
+        OSError: it cannot be read, is larger, or is something else.
+    """
+    with open(file, "rb", opener=regular_only) as stream:
+        content = stream.read(most + 1)
+    if len(content) > most:
+        raise OSError(errno.EFBIG, f"Larger than {most} bytes")
+    return content
+
+
+def replace(path: Path, content: bytes, durable: bool = False, mode: int = 0o644) -> None:
     """Write `content` to `path` so that a reader sees the old file or the new one, never a part.
 
     With `durable` the new one is on the disk when this returns, for what must outlive a crash.
@@ -47,6 +79,7 @@ def replace(path: Path, content: bytes, durable: bool = False) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with open(temporary, "wb") as file:
+            os.fchmod(file.fileno(), mode)
             file.write(content)
             if durable:
                 file.flush()
@@ -70,8 +103,7 @@ class StatusFile:
     def read(self) -> dict[str, dict[str, Any]]:
         """The sections by name; empty where there is no status, or one that cannot be read."""
         try:
-            with open(self.path, "rb") as file:
-                content = json.loads(file.read(MOST_STATUS_BYTES))
+            content = json.loads(read_regular(self.path, MOST_STATUS_BYTES))
         except (OSError, ValueError, RecursionError):
             return {}
         if not isinstance(content, dict):
@@ -88,7 +120,7 @@ class StatusFile:
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:
         """Hold the other writer off; if it hangs with the lock in hand, go on without it."""
-        with open(self.path.with_name(".status.lock"), "wb") as lock:
+        with open(self.path.with_name(".status.lock"), "wb", opener=regular_only) as lock:
             for _ in range(LOCK_TRIES):
                 try:
                     fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

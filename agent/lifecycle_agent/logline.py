@@ -56,9 +56,13 @@ def _text(record: logging.LogRecord) -> str:
     return "".join(each if each.isprintable() else " " for each in text[:MOST_MESSAGE])
 
 
-def set_up(verbose: bool = False, environ: Mapping[str, str] = os.environ) -> None:
-    """Send the agent's log to standard error, in the form that fits where it goes."""
+def set_up(verbose: bool = False, quiet: bool = False, environ: Mapping[str, str] = os.environ) -> None:
+    """Send the agent's log to standard error, in the form that fits where it goes.
+
+    With `quiet` nothing is sent: something else is on the screen.
+    """
     handler = logging.StreamHandler(sys.stderr)
+    handler.setLevel(logging.CRITICAL + 1 if quiet else logging.NOTSET)
     human = sys.stderr.isatty()
     # JOURNAL_STREAM: standard error is connected to the journal (systemd.exec(5))
     handler.setFormatter(HumanLine() if human else JsonLine(priority="JOURNAL_STREAM" in environ))

@@ -10,12 +10,13 @@ import os
 import re
 import sys
 from collections.abc import Mapping
-from dataclasses import MISSING, Field, dataclass, fields
+from dataclasses import MISSING, Field, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 from lifecycle_agent.errors import UsageError
-from lifecycle_agent.values import Place, Wrong, read_file, shown
+from lifecycle_agent.files import read_regular
+from lifecycle_agent.values import Place, Wrong, shown
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -37,6 +38,7 @@ class Document:
     origins: Mapping[str, Path]
     files: tuple[Path, ...]
     environ: Mapping[str, str]
+    forgives: bool = False
 
     @classmethod
     def read(cls, main: Path, environ: Mapping[str, str]) -> Document:
@@ -68,6 +70,10 @@ class Document:
         origins = {key: str(file) for key, file in self.origins.items()}
         return {"values": self.values, "origins": origins, "files": [str(file) for file in self.files]}
 
+    def forgiving(self) -> Document:
+        """The same, with a file named in a `_file` key that cannot be used read as if none were named."""
+        return replace(self, forgives=True)
+
     def error(self, key: str, what: str, hint: str) -> UsageError:
         """The error for `key` (dotted): names the file that it stands in."""
         return UsageError(f"{self._origin(key)}: {key} {what}", hint)
@@ -79,6 +85,14 @@ class Document:
             UsageError: a key is unknown, a value cannot be used, or a required one is missing.
         """
         return self._section(section, self.values, "", {"document": self})
+
+    def part(self, key: str, section: type[T]) -> T:
+        """Make the dataclass `section` of the table `key` alone, of an empty one where it is not there.
+
+        Raises:
+            UsageError: as `into`, for what is in that table.
+        """
+        return self._section(section, self.values.get(key, {}), key, {})
 
     def _origin(self, key: str) -> Path:
         parts = re.sub(r"\[\d+\]", "", key).split(".")
@@ -112,9 +126,9 @@ class Document:
                     key, f"is not a list: {shown(value)}", f"write an array of tables: [[{key}]]"
                 )
             section = item.metadata["sections"]
-            return tuple(self._section(section, part, f"{key}[{n}]", {}) for n, part in enumerate(value))
+            return tuple(self._section(section, part, f"{key}[{n}]", {}) for n, part in enumerate(value, 1))
         try:
-            return item.metadata["reader"](value, Place(self.files[0].parent, self.environ))
+            return item.metadata["reader"](value, Place(self.files[0].parent, self.environ, self.forgives))
         except Wrong as wrong:
             raise self.error(key, wrong.what, wrong.hint) from wrong
 
@@ -132,7 +146,7 @@ def _drop_ins(directory: Path) -> list[Path]:
 
 def _parse(file: Path) -> dict[str, Any]:
     try:
-        document: dict[str, Any] = tomllib.loads(read_file(file, MOST_BYTES).decode())
+        document: dict[str, Any] = tomllib.loads(read_regular(file, MOST_BYTES).decode())
     except OSError as error:
         raise UsageError(
             f"{file}: cannot be read: {error.strerror}", "create it, or name another one with --config PATH"

@@ -6,15 +6,15 @@ walks through them.
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import re
-import stat
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from lifecycle_agent.files import read_regular
 
 MOST_SECRET_BYTES = 64 * 1024  # tokens, passwords and URLs are far below this
 MOST_SHOWN = 60  # characters of a wrong value: enough to find it, and the error stays one line
@@ -41,20 +41,25 @@ class Secret:
         return "(secret)"
 
 
+# Where systemd keeps the credentials of the service of this name while it runs.
+SERVICE_CREDENTIALS = "/run/credentials/lifecycle-agent.service"
+
+
 @dataclass(frozen=True)
 class Place:
     """What the name in a `_file` key is looked up against."""
 
     directory: Path
     environ: Mapping[str, str]
+    forgives: bool = False  # whether a file that cannot be used is read as none
 
     def find(self, name: str) -> Path:
-        """The file of that name: in CREDENTIALS_DIRECTORY (systemd.exec(5)) or beside the configuration."""
-        credentials = self.environ.get("CREDENTIALS_DIRECTORY")
-        if credentials:
-            candidate = Path(credentials, Path(name).name)
-            if os.path.isfile(candidate):  # unlike Path.is_file, False for a name that is too long
-                return candidate
+        """The file of that name: a systemd credential (systemd.exec(5)), or beside the configuration."""
+        # A command by hand, which systemd gives no CREDENTIALS_DIRECTORY, finds the service's.
+        credentials = self.environ.get("CREDENTIALS_DIRECTORY") or SERVICE_CREDENTIALS
+        candidate = Path(credentials, Path(name).name)
+        if os.path.isfile(candidate):  # unlike Path.is_file, False for a name that is too long
+            return candidate
         return self.directory / name
 
 
@@ -81,25 +86,6 @@ def kind(value: object) -> str:
     """What TOML calls a value of this type."""
     names = {bool: "a boolean", int: "a number", float: "a number", str: "a string", list: "a list"}
     return "a table" if isinstance(value, Mapping) else names.get(type(value), "a date")
-
-
-def read_file(file: Path, most: int) -> bytes:
-    """The content of a regular file of `most` bytes or less.
-
-    Raises:
-        OSError: it cannot be read, is larger, or is something else: a FIFO would keep us waiting.
-    """
-
-    def without_waiting(name: str, flags: int) -> int:
-        return os.open(name, flags | os.O_NONBLOCK)
-
-    with open(file, "rb", opener=without_waiting) as stream:
-        if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
-            raise OSError(errno.EINVAL, "Not a regular file")
-        content = stream.read(most + 1)
-    if len(content) > most:
-        raise OSError(errno.EFBIG, f"Larger than {most} bytes")
-    return content
 
 
 def parse_duration(text: object) -> float:
@@ -219,7 +205,7 @@ def file() -> Any:
             raise Wrong(f"names a file that is not there: {found}", "put the file there, or mend the name")
         return found
 
-    return _field(read, None)
+    return _field(_forgiving(read), None)
 
 
 def secret(required: bool = False, is_url: bool = False) -> Any:
@@ -228,7 +214,7 @@ def secret(required: bool = False, is_url: bool = False) -> Any:
     def read(value: Any, place: Place) -> Secret:
         found = _find(value, place)
         try:
-            content = read_file(found, MOST_SECRET_BYTES).decode().strip()
+            content = read_regular(found, MOST_SECRET_BYTES).decode().strip()
         except (OSError, UnicodeDecodeError) as error:
             reason = error.strerror if isinstance(error, OSError) else "not text"
             raise Wrong(
@@ -243,7 +229,21 @@ def secret(required: bool = False, is_url: bool = False) -> Any:
             raise Wrong(f"names a file without an http or https URL: {found}", "write the URL alone into it")
         return Secret(content)
 
-    return _field(read, None, required)
+    return _field(_forgiving(read), None, required)
+
+
+def _forgiving(read: Reader) -> Reader:
+    """`read`, with None for a file that cannot be used where the place forgives that."""
+
+    def read_or_none(value: Any, place: Place) -> Any:
+        try:
+            return read(value, place)
+        except Wrong:
+            if place.forgives:
+                return None
+            raise
+
+    return read_or_none
 
 
 def table(section: type[Any], optional: bool = False) -> Any:

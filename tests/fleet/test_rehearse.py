@@ -147,7 +147,7 @@ def test_without_its_packages_it_says_what_to_install() -> None:
     assert ran.stdout == ""
     assert ran.stderr.splitlines() == [
         "error: the emulated world cannot be built: the Python package 'moto' is not installed",
-        "  do: pip install 'lifecycle-agent[rehearsal]'",
+        "  do: pip install '.[rehearsal]' in the project's checkout installs it",
     ]
 
 

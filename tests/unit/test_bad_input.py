@@ -88,7 +88,7 @@ def test_every_command_refuses_a_broken_configuration(shell: Shell, command: lis
         ("eureka.settle = '60'", 'eureka.settle is not a duration: "60"', '"90s"'),
         (
             "[[notify]]\nkind = 'slack'\nurl_file = 'slack-url'",
-            "notify[0].url_file cannot be read: ",
+            "notify[1].url_file cannot be read: ",
             "credential",
         ),
         ("drain.timeout = '30s'\neureka.urls = ['http://a/eureka']", "eureka.settle of 60 s", "longer"),

@@ -200,12 +200,17 @@ def test_out_of_reach_for_good_it_ends_with_the_reason() -> None:
     assert scene.now == pytest.approx(3600, abs=10)
 
 
-def test_a_refusal_for_good_is_not_repeated() -> None:
+def test_a_refusal_may_pass_too_until_the_deadline() -> None:
+    """A policy that takes a minute to be in force everywhere, say."""
+    scene = Scene(until(60.0, DENIED), lambda now: "Terminating:Wait")
+    assert scene.answer(deadline=100.0) == "the group has the answer"
+
+
+def test_a_refusal_for_good_ends_with_the_deadline_and_not_with_the_patience() -> None:
     scene = Scene(always(DENIED), lambda now: "Terminating:Wait")
-    with pytest.raises(GroupError) as caught:
-        scene.answer()
-    assert caught.value is DENIED
-    assert len(scene.tries) == 1
+    with pytest.raises(LifecycleAgentError, match=DENIED.message):
+        scene.answer(deadline=100.0)
+    assert 100 <= scene.tries[-1] < 110
 
 
 def test_a_load_balancer_is_waited_for_past_the_deadline() -> None:

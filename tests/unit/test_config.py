@@ -77,7 +77,7 @@ def test_durations(configuration: Files, text: str, seconds: float) -> None:
         ("eureka = 5", "eureka", "is not a table: 5", "key = value"),
         ("[[eureka]]", "eureka", "is not a table: a list", "key = value"),
         ("[notify]", "notify", "is not a list: a table", "[[notify]]"),
-        ("notify = [1]", "notify[0]", "is not a table: 1", "key = value"),
+        ("notify = [1]", "notify[1]", "is not a table: 1", "key = value"),
         ("drain.command.argv = []", "drain.command", "is not a list: a table", "[[drain.command]]"),
         ('hooks.terminate = "a\\u001bb"', "hooks.terminate", "control character", "remove it"),
         # choices
@@ -100,8 +100,8 @@ def test_durations(configuration: Files, text: str, seconds: float) -> None:
         ('eureka.urls = ["http://a:99999"]', "eureka.urls", "is not an http or https URL", "http://host"),
         ('eureka.urls = ["http://[::1"]', "eureka.urls", "is not an http or https URL", "http://host"),
         ('eureka.urls = ["http://me:pw@a/"]', "eureka.urls", "user name or password", "_file"),
-        ("[[drain.http]]", "drain.http[0].url", "is missing", "no default"),
-        ('[[drain.http]]\nurl = ""', "drain.http[0].url", "is not an http or https URL", "http://host"),
+        ("[[drain.http]]", "drain.http[1].url", "is missing", "no default"),
+        ('[[drain.http]]\nurl = ""', "drain.http[1].url", "is not an http or https URL", "http://host"),
         # names that would fail only when they are needed
         ('hooks.terminate = "my hook"', "hooks.terminate", 'cannot be "my hook"', "letters"),
         ('drain.units = ["--force"]', "drain.units", 'cannot be "--force"', "orders.service"),
@@ -112,11 +112,11 @@ def test_durations(configuration: Files, text: str, seconds: float) -> None:
         # missing
         ("[logs]", "logs.bucket", "is missing", "no default"),
         ('logs.bucket = ""', "logs.bucket", "is empty", "value"),
-        ("[[drain.command]]", "drain.command[0].argv", "is missing", "no default"),
-        ("[[launch.command]]\nargv = []", "launch.command[0].argv", "is an empty list", "at least one"),
-        ('[[notify]]\nurl_file = "slack-url"', "notify[0].kind", "is missing", "no default"),
-        ('[[notify]]\nkind = "slack"', "notify[0].url_file", "is missing", "no default"),
-        ('[[notify]]\nkind = "email"', "notify[0].kind", 'is "email"', '"slack", "webhook"'),
+        ("[[drain.command]]", "drain.command[1].argv", "is missing", "no default"),
+        ("[[launch.command]]\nargv = []", "launch.command[1].argv", "is an empty list", "at least one"),
+        ('[[notify]]\nurl_file = "slack-url"', "notify[1].kind", "is missing", "no default"),
+        ('[[notify]]\nkind = "slack"', "notify[1].url_file", "is missing", "no default"),
+        ('[[notify]]\nkind = "email"', "notify[1].kind", 'is "email"', '"slack", "webhook"'),
         # prefix
         ('logs.bucket = "b"\nlogs.prefix = "{host}"', "logs.prefix", "placeholder {host}", "{group}"),
         ('logs.bucket = "b"\nlogs.prefix = "a{"', "logs.prefix", "single brace", "{group}"),
@@ -160,7 +160,7 @@ def test_what_is_wrong_is_said_with_file_and_key(
         ("[drain.idle]\nport = []", "drain.idle.port", 'did you mean "ports"?'),
         (
             '[[drain.command]]\nargv = ["a"]\n[[drain.command]]\nargvs = 1',
-            "drain.command[1].argvs",
+            "drain.command[2].argvs",
             'did you mean "argv"?',
         ),
         ("[spot]\nzzz = 1", "spot.zzz", "known here: action"),

@@ -61,7 +61,7 @@ def test_only_toml_files_are_read(configuration: Files) -> None:
     [
         ("", "spot.action = 1", "spot.action"),
         ('spot.action = "drain"', "spot.action = 1", "spot.action"),
-        ("", "[[drain.http]]", "drain.http[0].url"),
+        ("", "[[drain.http]]", "drain.http[1].url"),
         ('logs.bucket = "b"', "logs = 3", "logs"),
         ("spot = 3", "[spot]\nactoin = 1", "spot.actoin"),
     ],

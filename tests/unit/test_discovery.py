@@ -13,7 +13,15 @@ from lifecycle_agent.clients.registration import OUT_OF_SERVICE, UNKNOWN, UP, Ke
 from lifecycle_agent.deadline import Deadline
 from lifecycle_agent.errors import StepFailed
 from lifecycle_agent.model import Machine
-from lifecycle_agent.steps.discovery import BackInService, Deregister, OutOfService, Own, Settle, Verify
+from lifecycle_agent.steps.discovery import (
+    SEARCH,
+    BackInService,
+    Deregister,
+    OutOfService,
+    Own,
+    Settle,
+    Verify,
+)
 
 MACHINE = Machine("i-0123456789abcdef0", "eu-west-1", ("10.0.0.5",))
 KEY = Key("ORDERS", "a:1")
@@ -213,7 +221,7 @@ def test_a_registration_that_comes_to_light_is_put_out_and_counts_from_then() ->
     work.then(20, registry.hidden.clear)
     done = settle(registry, FakeGroup()).run(work)
     assert registry.calls == [("out", late.key)]
-    assert 80 <= work.waited <= 86
+    assert 80 <= work.waited <= 20 + SEARCH + 60
     assert done.warnings == ("out of service only while settling: ADMIN/a:2",)
     assert {"app": "ADMIN", "id": "a:2"} in done.data["registrations"]
 
@@ -408,3 +416,14 @@ def test_another_override_than_ours_is_left_to_the_human_who_made_it() -> None:
     with pytest.raises(StepFailed):
         BackInService(registry, MACHINE, None).run(FakeWork(10))
     assert registry.calls == []
+
+
+def test_one_that_comes_back_again_and_again_does_not_hold_up_the_drain_that_would_end_it() -> None:
+    class Flapping(FakeRegistry):
+        def get(self, key: Key, deadline: Deadline) -> Registration | None:
+            return UP_ORDERS
+
+    work = FakeWork(seconds=1000)
+    done = settle(Flapping(UP_ORDERS), FakeGroup()).run(work)
+    assert 60 < work.waited <= 2 * 60
+    assert [warning for warning in done.warnings if warning.count(str(UP_ORDERS.key)) == 1], "named once"

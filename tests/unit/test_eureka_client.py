@@ -140,6 +140,33 @@ def test_when_all_fail_the_last_one_says_why(eureka: EmulatedEureka) -> None:
     assert caught.value.hint
 
 
+def test_a_server_that_is_no_registry_is_left_for_the_next(eureka: EmulatedEureka) -> None:
+    """A maintenance page, say, or one server that wants another password."""
+
+    def page(write: Write, over: threading.Event) -> None:
+        write(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n<html>back soon</html>")
+
+    EurekaClient([eureka.url]).register(INSTANCE, soon())
+    with answering(page) as url, EmulatedEureka() as strict:
+        strict.fail(401)
+        client = EurekaClient([url, strict.url, eureka.url])
+        assert client.get(KEY, soon()) is not None
+        assert client.out_of_service(KEY, soon()), "and that goes to the one that answered"
+        assert client.find(MACHINE, KEY.app, soon())
+        found = client.get(KEY, soon())
+        assert found is not None
+        assert found.out_of_service
+
+
+def test_when_each_refuses_for_good_it_is_for_good(eureka: EmulatedEureka) -> None:
+    eureka.fail(401)
+    with EmulatedEureka() as second:
+        second.fail(401)
+        with pytest.raises(RegistryError) as caught:
+            EurekaClient([eureka.url, second.url]).get(KEY, soon())
+    assert caught.value.final
+
+
 def test_without_time_nobody_is_asked(eureka: EmulatedEureka) -> None:
     with pytest.raises(RegistryError, match="no time was left"):
         EurekaClient([eureka.url]).get(KEY, Deadline.after(0))

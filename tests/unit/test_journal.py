@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from lifecycle_agent.config import Config, DrainSection
 from lifecycle_agent.deadline import boottime
 from lifecycle_agent.model import LifecycleTransition, Notice, NoticeKind, Outcome, StepReport
-from lifecycle_agent.transition import conduct as conducting
 from lifecycle_agent.transition import journal as journals
-from lifecycle_agent.transition.conduct import Transition, already_over
+from lifecycle_agent.transition import take_up as taking
 from lifecycle_agent.transition.journal import Journal, Recorded, boot_id
+from lifecycle_agent.transition.take_up import Transition, already_over
 
 ME = "i-0123456789abcdef0"
 NOTICE = Notice(NoticeKind.TERMINATE, "scale-in", 100.0, LifecycleTransition.TERMINATING)
@@ -35,9 +35,7 @@ def journal(tmp_path: Path) -> Journal:
 
 def last(journal: Journal) -> Recorded:
     """What the next process would find."""
-    recorded = Journal(journal.path.parent, ME).last()
-    assert recorded is not None
-    return recorded
+    return Journal(journal.path.parent, ME).history()[-1]
 
 
 def spoil(journal: Journal, **changes: Any) -> None:
@@ -74,7 +72,7 @@ def test_the_newest_transition_counts(journal: Journal) -> None:
 
 
 def test_no_journal_no_transition(tmp_path: Path) -> None:
-    assert Journal(tmp_path / "nowhere", ME).last() is None
+    assert Journal(tmp_path / "nowhere", ME).history() == []
 
 
 def test_deaths_in_a_row(journal: Journal) -> None:
@@ -112,7 +110,7 @@ def test_another_instances_journal_is_not_ours(journal: Journal) -> None:
     """A journal baked into an AMI."""
     journal.over(Outcome.DONE, "")
     other = Journal(journal.path.parent, "i-0fedcba9876543210")
-    assert other.last() is None
+    assert other.history() == []
     other.begin("t9", NOTICE, 1.0)
     assert last(journal).transition_id == "t1"
 
@@ -193,7 +191,7 @@ def test_reading_never_fails(tmp_path_factory: pytest.TempPathFactory, junk: byt
     journal.step_ended(REPORT)
     whole = journal.path.read_bytes()
     journal.path.write_bytes(whole[:at] + junk + whole[at + len(junk) :])
-    journal.last()
+    journal.history()
 
 
 def test_the_oldest_lines_of_a_huge_journal_are_left_alone(
@@ -221,7 +219,7 @@ def test_a_journal_that_cannot_be_written_stops_nothing_and_is_said_once(
         journal.attempt()
         journal.over(Outcome.DONE, "")
     if obstacle != "a full disk":  # /dev/full is endless zeros to a reader
-        assert journal.last() is None
+        assert journal.history() == []
     assert "cannot be written" in journal.broken
     assert [record.message for record in caplog.records] == [f"{journal.broken}; going on without it"]
 
@@ -266,7 +264,7 @@ def test_a_termination_goes_on_with_its_own_deadline(tmp_path: Path) -> None:
     assert transition.deadline.at == now + 50
     assert transition.notice.seen_at == now - 10
     assert transition.recorded is not None
-    assert set(transition.recorded.ended) == {"logs"}
+    assert set(transition.ended) == {"logs"}
 
 
 def test_a_deadline_brought_forward_stays_there(tmp_path: Path) -> None:
@@ -289,7 +287,11 @@ def test_after_a_reboot_the_clock_begins_anew_once(tmp_path: Path, monkeypatch: 
     first = taken_up(journal, NOTICE)
     assert 590 < first.deadline.remaining() <= 600
     assert first.notice.seen_at <= boottime(), "seconds since the notice are never negative"
-    assert taken_up(journal, NOTICE).deadline.at == first.deadline.at, "the second death in this boot"
+    assert set(first.ended) == set(), "the app was started again, and the step is done again"
+    journal.step_ended(REPORT)
+    second = taken_up(journal, NOTICE)
+    assert second.deadline.at == first.deadline.at, "the second death in this boot"
+    assert set(second.ended) == {"logs"}, "that was after the reboot"
 
 
 def test_a_termination_is_not_done_twice(tmp_path: Path) -> None:
@@ -298,6 +300,60 @@ def test_a_termination_is_not_done_twice(tmp_path: Path) -> None:
     journal.over(Outcome.WARNED, "")
     assert already_over(NOTICE, journal) is Outcome.WARNED
     assert already_over(replace(NOTICE, kind=NoticeKind.DRAIN), journal) is None
+
+
+ANSWERED = StepReport("complete", Outcome.DONE, "the group has the answer", 0.1)
+
+
+def test_a_termination_whose_answer_failed_is_not_over_and_only_answers(tmp_path: Path) -> None:
+    journal = begin(tmp_path, NOTICE, boottime() + 50)
+    journal.step_ended(replace(ANSWERED, outcome=Outcome.FAILED))
+    journal.over(Outcome.FAILED, "")
+
+    assert already_over(NOTICE, journal) is None
+    transition = taken_up(journal, NOTICE)
+
+    assert transition.transition_id == "t1"
+    assert set(transition.ended) == {"logs"}
+
+
+def test_nothing_done_by_hand_since_makes_a_termination_be_done_again(tmp_path: Path) -> None:
+    journal = begin(tmp_path, NOTICE, boottime() + 50)
+    journal.step_ended(ANSWERED)
+    journal.over(Outcome.DONE, "")
+    journal.begin("t2", replace(NOTICE, kind=NoticeKind.UNDRAIN), boottime() + 50)
+    assert already_over(NOTICE, journal) is Outcome.DONE
+
+
+def test_a_termination_cut_off_goes_on_behind_something_done_by_hand(tmp_path: Path) -> None:
+    journal = begin(tmp_path, NOTICE, boottime() + 50)
+    journal.begin("t2", BY_HAND, boottime() + 50)
+    journal.over(Outcome.DONE, "")
+    assert taken_up(journal, NOTICE).transition_id == "t1"
+
+
+@pytest.mark.parametrize("over", [True, False])
+def test_a_termination_does_not_repeat_the_commands_of_the_drain_right_before_it(
+    tmp_path: Path, over: bool
+) -> None:
+    journal = begin(tmp_path, BY_HAND, boottime() + 50)
+    journal.step_ended(replace(REPORT, name="drain.command.1"))
+    journal.step_ended(replace(REPORT, name="drain.http.1", outcome=Outcome.FAILED))
+    if over:
+        journal.over(Outcome.FAILED, "")
+
+    first = taken_up(journal, replace(NOTICE, seen_at=boottime()))
+
+    assert first.transition_id != "t1"
+    assert set(first.ended) == {"drain.command.1"}, "not the logs, and not what failed"
+    assert set(taken_up(journal, NOTICE).ended) == {"drain.command.1"}, "nor after a crash"
+
+
+def test_an_undrain_makes_the_commands_of_the_drain_before_it_count_no_more(tmp_path: Path) -> None:
+    journal = begin(tmp_path, BY_HAND, boottime() + 50)
+    journal.step_ended(replace(REPORT, name="drain.command.1"))
+    journal.begin("t2", replace(BY_HAND, kind=NoticeKind.UNDRAIN), boottime() + 50)
+    assert taken_up(journal, NOTICE).ended == {}
 
 
 BY_HAND = Notice(NoticeKind.DRAIN, "by hand", 0.0)
@@ -320,7 +376,7 @@ def test_a_drain_by_hand_before_a_reboot_is_another_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     journal = begin(tmp_path, BY_HAND, boottime() + 50)
-    monkeypatch.setattr(conducting, "boot_id", lambda: "this boot")
+    monkeypatch.setattr(taking, "boot_id", lambda: "this boot")
     assert taken_up(journal, replace(BY_HAND, seen_at=boottime())).recorded is None
 
 

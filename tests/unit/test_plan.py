@@ -112,7 +112,27 @@ def test_settling_lasts_the_caches_time_and_a_load_balancers() -> None:
         return found.timeout
 
     assert 60 < settle(BY_HAND) < 120
-    assert settle(TERMINATE) > 60 + 3600  # the longest deregistration delay of an ELB
+    assert settle(TERMINATE) == pytest.approx(WHOLE.drain.timeout * 2 / 3), "the app keeps its time to drain"
+
+
+def test_a_load_balancer_gets_all_that_nothing_else_wants() -> None:
+    nothing = replace(WHOLE, drain=DrainSection(timeout=600.0))
+    (found,) = [step for step in make_plan(TERMINATE, nothing).steps if step.name == "discovery.settle"]
+    assert found.timeout == 600
+
+
+def test_the_callers_caches_go_before_the_drain() -> None:
+    short = replace(WHOLE, drain=replace(WHOLE.drain, timeout=70.0))
+    (found,) = [step for step in make_plan(TERMINATE, short).steps if step.name == "discovery.settle"]
+    assert found.timeout is not None
+    assert found.timeout >= short.eureka.settle
+
+
+def test_each_unit_gets_its_time_to_stop() -> None:
+    three = replace(WHOLE, drain=replace(WHOLE.drain, units=("a.service", "b.service", "c.service")))
+    for notice, name in ((BY_HAND, "drain.units"), (UNDRAIN, "undrain.units")):
+        (found,) = [step for step in make_plan(notice, three).steps if step.name == name]
+        assert found.timeout == 3 * WHOLE.drain.stop_timeout
 
 
 @given(
@@ -154,3 +174,11 @@ def test_what_is_left_of_the_plan_after_so_many_deaths(deaths: int, left: object
     assert (rest if isinstance(left, list) else len(rest)) == left
     assert plan.completion_reserve > 0
     assert len(plan.steps) == 12, "what is left out is still said to be skipped"
+
+
+def test_a_transition_that_is_cut_short_keeps_its_shares_and_not_the_whole_reserves() -> None:
+    """The hook has a minute where `[drain] timeout` has ten: the app still gets most of it."""
+    plan = make_plan(TERMINATE, WHOLE)
+    first = plan.steps[0]
+    assert plan.reserve_after(first) == 85
+    assert plan.reserve_after(first, 60.0) == pytest.approx(60 * (0.05 + 0.25 + 0.10))

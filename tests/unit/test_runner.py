@@ -93,9 +93,7 @@ class Trial:
         return runner
 
     def recorded(self) -> Recorded:
-        recorded = self.journal.last()
-        assert recorded is not None
-        return recorded
+        return self.journal.history()[-1]
 
     def _make(self, step: PlannedStep) -> StepRun:
         def run(work: Work) -> Done:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import io
+import os
 import sys
 from pathlib import Path
 
@@ -46,7 +48,7 @@ class Commands(click.Group):
 @click.option(
     "--config",
     "config_path",
-    type=click.Path(path_type=Path),
+    type=click.Path(path_type=Path, readable=False),
     default=DEFAULT_CONFIG,
     show_default=True,
     metavar="PATH",
@@ -79,13 +81,13 @@ class Settings:
 
 def main() -> None:
     """Run the command line; errors are two lines, what is wrong and what to do."""
+    _have_streams()
     try:
         code = cli.main(standalone_mode=False, prog_name="lifecycle-agent")
     except LifecycleAgentError as error:
         code = _wrong(error.message, error.hint, error.exit_code)
     except click.UsageError as error:
-        where = f"{error.ctx.command_path} --help" if error.ctx else "lifecycle-agent --help"
-        code = _wrong(error.format_message().replace("\n", " "), f"see `{where}`", 2)
+        code = _wrong(" ".join(error.format_message().split()), _usage_hint(error), 2)
     except click.ClickException as error:
         code = _wrong(error.format_message(), "see `lifecycle-agent --help`", 2)
     except (click.Abort, KeyboardInterrupt):
@@ -93,6 +95,24 @@ def main() -> None:
     except BrokenPipeError:
         code = 0
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _have_streams() -> None:
+    """Closed standard streams, or an encoding that a name does not fit, must not stop anything."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 - for the life of the process
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _usage_hint(error: click.UsageError) -> str:
+    if isinstance(error, click.NoSuchOption) and error.option_name in ("--config", "--verbose", "-v"):
+        return (
+            f"write {error.option_name} before the command: `lifecycle-agent {error.option_name} ... COMMAND`"
+        )
+    return f"see `{error.ctx.command_path if error.ctx else 'lifecycle-agent'} --help`"
 
 
 def _wrong(message: str, hint: str, code: int) -> int:

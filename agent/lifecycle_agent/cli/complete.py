@@ -8,7 +8,12 @@ from lifecycle_agent.cli import Settings
 
 
 @click.command()
-@click.option("--result", required=True, type=click.Choice(["CONTINUE", "ABANDON"]), help="The answer.")
+@click.option(
+    "--result",
+    required=True,
+    type=click.Choice(["CONTINUE", "ABANDON"]),
+    help="The answer.",
+)
 @click.pass_obj
 def complete(settings: Settings, result: str) -> None:
     """Complete this instance's lifecycle action: CompleteLifecycleAction, once."""

@@ -22,10 +22,12 @@ def drain(
     If a transition is running already, it is followed to its end. The lifecycle action is left
     unanswered unless --complete is given.
     """
-    from lifecycle_agent.cli.foreground import carry_out, carry_out_seen, show_plan
+    from lifecycle_agent.cli.foreground import carry_out, show_plan
     from lifecycle_agent.model import LifecycleTransition, NoticeKind
 
     if notice is not None:
+        from lifecycle_agent.cli.seen import carry_out_seen
+
         carry_out_seen(settings, notice)
         return
     completes = LifecycleTransition.TERMINATING if complete else None

@@ -1,15 +1,12 @@
-"""What `drain` and `undrain` share: a transition in this very process, or following the one that runs."""
+"""What `drain` and `undrain` share: a transition by hand, or following the one that runs."""
 
 from __future__ import annotations
 
-import json
-import logging
 import os
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict
-from pathlib import Path
 
 import click
 
@@ -17,19 +14,17 @@ from lifecycle_agent import config, logline
 from lifecycle_agent.cli import Settings
 from lifecycle_agent.cli.screen import Screen
 from lifecycle_agent.config import Config
-from lifecycle_agent.deadline import Deadline, boottime
-from lifecycle_agent.errors import Interrupted, LifecycleAgentError, LockedError, UsageError
-from lifecycle_agent.files import StatusFile, runtime_dir
+from lifecycle_agent.deadline import boottime
+from lifecycle_agent.errors import Interrupted, LifecycleAgentError, LockedError
+from lifecycle_agent.files import StatusFile, regular_only, runtime_dir
 from lifecycle_agent.logline import logger
-from lifecycle_agent.model import LifecycleTransition, Machine, Notice, NoticeKind, Outcome, Report
-from lifecycle_agent.toml import Document
+from lifecycle_agent.model import LifecycleTransition, Machine, Notice, NoticeKind, Outcome, TargetState
 from lifecycle_agent.transition.conduct import conduct
 from lifecycle_agent.transition.lock import TransitionLock
-from lifecycle_agent.transition.parts import keeping_alive
-from lifecycle_agent.transition.plan import Plan, make_plan
+from lifecycle_agent.transition.plan import COMPLETE, Plan, make_plan
 from lifecycle_agent.transition.progress import Progress
 from lifecycle_agent.watch.imds import MetadataClient
-from lifecycle_agent.watch.supervisor import DONE_WITH_FAILURES, INTERRUPTED
+from lifecycle_agent.watch.supervisor import INTERRUPTED
 
 FOLLOW_SECONDS = 0.2  # between two looks at the lock of the transition that is followed
 
@@ -40,80 +35,27 @@ def carry_out(
     """One transition by hand, drawn on a terminal. Ends the process with its exit code."""
     loaded = config.load(settings.path)
     with Screen() as screen:
-        logline.set_up(settings.verbose)
-        if screen.live:
-            logger.setLevel(logging.CRITICAL)  # the picture says it; the journal and the report keep it
-        machine = MetadataClient().machine()
-        lock = _lock()
-        if not lock.acquire():
+        # On a terminal the picture says it; the transition's own log is kept whole all the same.
+        logline.set_up(settings.verbose, quiet=screen.live)
+        metadata = MetadataClient()
+        machine = metadata.machine()
+        if kind is NoticeKind.UNDRAIN and metadata.observe().target is TargetState.TERMINATED:
+            raise LifecycleAgentError(
+                f"the group takes {machine.instance_id} away: it cannot go back into service",
+                "let the termination come to its end; `lifecycle-agent status` shows it",
+            )
+        lock = take_lock()
+        code = None
+        if not lock.acquire(kind.value):
             if not wait:
                 raise LockedError(
-                    f"another transition is running (process {lock.holder()})",
-                    "leave out --no-wait to follow it",
+                    f"another transition is running ({lock.holder()})", "leave out --no-wait to follow it"
                 )
-            code = _follow(lock, screen)
-        else:
+            code = _follow(lock, screen, kind, completes)
+        if code is None:
             notice = Notice(kind, reason, boottime(), completes)
-            code = _conduct(notice, machine, loaded, 0, lambda now: screen.show(asdict(now)))
+            code = conducted(notice, machine, loaded, 0, lambda now: screen.show(asdict(now)))
     sys.exit(code)
-
-
-def carry_out_seen(settings: Settings, told: str) -> None:
-    """The transition for a notice that the watcher saw. Ends the process as the supervisor understands it."""
-    logline.set_up(settings.verbose)
-    try:
-        document = json.loads(told)
-        notice = Notice.from_json(document["notice"])
-        machine = Machine.from_json(document["machine"])
-        deaths, kept = int(document["deaths"]), document.get("config")
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UsageError(f"--notice: {error!r}", "leave it out: it is how the watcher calls this") from error
-    loaded = _in_force(settings, Path(kept) if kept else None)
-    _wait_for_the_lock(notice, machine, loaded)
-    code = _conduct(notice, machine, loaded, deaths, None)
-    sys.exit(DONE_WITH_FAILURES if code == 1 else code)
-
-
-def _in_force(settings: Settings, kept: Path | None) -> Config:
-    """The configuration that the watcher started with, else the one in the files, else an answer and no more.
-
-    Somebody may be writing to the files just now. The group must have its answer all the same.
-    """
-    try:
-        if kept is not None:
-            return config.make(Document.from_json(json.loads(kept.read_bytes()), os.environ))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, LifecycleAgentError) as error:
-        logger.error("the configuration that the service started with cannot be used: %s", error)
-    try:
-        return config.load(settings.path)
-    except LifecycleAgentError as error:
-        logger.error("%s; %s; the group is answered, and that is all", error.message, error.hint)
-        return Config()
-
-
-def _wait_for_the_lock(notice: Notice, machine: Machine, loaded: Config) -> None:
-    """Wait until no other transition runs, with the group's action kept alive meanwhile.
-
-    One that hangs, or a lock that cannot be had at all, must not keep the group from its answer: when only
-    the time is left that is kept for what matters most, it goes on without. The lock is let go of by the
-    end of the process.
-    """
-    try:
-        lock = _lock()
-        if lock.acquire():
-            return
-    except LifecycleAgentError as error:
-        logger.error("%s; going on without the lock", error.message)
-        return
-    logger.info("another transition is running (process %s): waiting for its end", lock.holder())
-    deadline = Deadline(notice.seen_at + loaded.drain.timeout)
-    patience = deadline.within(loaded.drain.timeout, make_plan(notice, loaded).reserve)
-    with keeping_alive(notice, machine, loaded, deadline):
-        while not lock.acquire():
-            if patience.passed:
-                logger.error("process %s does not come to its end: going on without the lock", lock.holder())
-                return
-            time.sleep(FOLLOW_SECONDS)
 
 
 def show_plan(
@@ -138,32 +80,40 @@ def _plan_lines(plan: Plan) -> list[str]:
     return lines
 
 
-def _conduct(
+def conducted(
     notice: Notice, machine: Machine, loaded: Config, deaths: int, watch: Callable[[Progress], None] | None
 ) -> int:
-    """The transition's exit code."""
+    """Carry a transition out, the lock in hand. Returns its exit code."""
     try:
         report = conduct(notice, machine, loaded, deaths, watch)
     except Interrupted:
         logger.warning("stopped before the end; the journal knows where to go on")
         return INTERRUPTED
-    return 0 if report is None else _exit_code(report)
+    return 1 if report is not None and report.outcome is Outcome.FAILED else 0
 
 
-def _exit_code(report: Report) -> int:
-    return 1 if report.outcome is Outcome.FAILED else 0
+def _follow(
+    lock: TransitionLock, screen: Screen, kind: NoticeKind, completes: LifecycleTransition | None
+) -> int | None:
+    """Show the running transition until its process ends.
 
-
-def _follow(lock: TransitionLock, screen: Screen) -> int:
-    """Show the running transition until its process ends; its result is ours."""
+    Returns:
+        Its exit code where it did all that was asked for; None where that is still to be done, with
+        the lock in hand.
+    """
     status = StatusFile(runtime_dir())
-    click.echo(f"following the transition that is running (process {lock.holder()})", err=True)
-    while not lock.acquire():
+    click.echo(f"following the transition that is running ({lock.holder()})", err=True)
+    while not lock.acquire(kind.value):
         shown = status.read().get("transition")
         if shown:
             screen.show(shown)
         time.sleep(FOLLOW_SECONDS)
     shown = status.read().get("transition") or {}
+    if kind is NoticeKind.UNDRAIN or shown.get("kind") == NoticeKind.UNDRAIN.value:
+        if shown.get("kind") != kind.value:
+            return None
+    elif completes is not None and COMPLETE not in shown.get("steps", ()):
+        return None
     outcome = shown.get("outcome", "")
     if outcome not in [each.value for each in Outcome]:
         raise LifecycleAgentError(
@@ -175,7 +125,7 @@ def _follow(lock: TransitionLock, screen: Screen) -> int:
     return 1 if outcome == Outcome.FAILED.value else 0
 
 
-def _lock() -> TransitionLock:
+def take_lock() -> TransitionLock:
     """The lock, in a directory that can be written.
 
     Raises:
@@ -184,7 +134,7 @@ def _lock() -> TransitionLock:
     lock = TransitionLock(runtime_dir())
     try:
         lock.path.parent.mkdir(parents=True, exist_ok=True)
-        lock.path.touch(mode=0o600)
+        os.close(regular_only(str(lock.path), os.O_RDWR | os.O_CREAT))
     except OSError as error:
         raise LifecycleAgentError(
             f"{lock.path}: {error.strerror}",

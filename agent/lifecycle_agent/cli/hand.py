@@ -5,6 +5,7 @@ from __future__ import annotations
 from lifecycle_agent import config
 from lifecycle_agent.cli import Settings
 from lifecycle_agent.clients.autoscaling import AutoScaling
+from lifecycle_agent.config import HooksSection
 from lifecycle_agent.deadline import Deadline
 from lifecycle_agent.errors import LifecycleAgentError
 from lifecycle_agent.model import LifecycleTransition
@@ -22,7 +23,8 @@ class Hand:
     """
 
     def __init__(self, settings: Settings) -> None:
-        hooks = config.load(settings.path).hooks
+        # An answer by hand is a last resort: what is wrong in other sections does not stop it.
+        hooks = config.part(settings.path, "hooks", HooksSection)
         machine = MetadataClient().machine()
         self.deadline = Deadline.after(SECONDS)
         self.client = AutoScaling(machine.region, machine.instance_id)

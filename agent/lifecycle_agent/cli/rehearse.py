@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
+from click.core import ParameterSource
 
 # Settle is 60 s in real life and the longest wait there is: at six times the speed a show lasts about 20 s.
 SPEED = 6.0
@@ -55,6 +56,7 @@ def rehearse(
 
     from lifecycle_agent.errors import UsageError
 
+    config_path = config_path or _given_before(ctx)
     if not as_json:  # before the imports below, which take a second or two
         who = "nobody looks after it" if without_agent else "the agent looks after it"
         click.echo(f"An instance is taken away and {who}, {speed:g} times faster than in real life.")
@@ -68,7 +70,7 @@ def rehearse(
             raise
         raise UsageError(
             f"the emulated world cannot be built: the Python package {missing!r} is not installed",
-            "pip install 'lifecycle-agent[rehearsal]'",
+            "pip install '.[rehearsal]' in the project's checkout installs it",
         ) from error
 
     def stop(number: int, frame: FrameType | None) -> None:
@@ -85,3 +87,12 @@ def rehearse(
     if outcome.where is not None:
         click.echo(f"the files are in {outcome.where}", err=as_json)
     ctx.exit(0 if verdict.passed else 1)
+
+
+def _given_before(ctx: click.Context) -> Path | None:
+    """The `--config` before the command, if somebody wrote one there; its default is for the service."""
+    before = ctx.parent
+    if before is None or before.get_parameter_source("config_path") is not ParameterSource.COMMANDLINE:
+        return None
+    path: Path = before.params["config_path"]
+    return path

@@ -17,5 +17,6 @@ def run(settings: Settings) -> None:
     # The same process goes on as another program: the watcher imports the standard library and
     # ec2_metadata alone, and is as small as those.
     verbose = ["-v"] if settings.verbose else []
-    program = [sys.executable, "-m", "lifecycle_agent.watch", *verbose, str(settings.path)]
+    program = [sys.executable, "-m", "lifecycle_agent.watch", *verbose, str(settings.path.absolute())]
+    os.chdir("/")  # `python -m` looks for modules in the working directory first
     os.execv(sys.executable, program)  # noqa: S606

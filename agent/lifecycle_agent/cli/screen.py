@@ -20,17 +20,26 @@ _RUNNING = ("▸", "36")
 Shown = Mapping[str, Any]  # a transition as in `status.json`: `transition.progress.Progress` as JSON
 
 
-def lines(shown: Shown, now: float, width: int, color: bool) -> list[str]:
+def lines(shown: Shown, now: float, width: int | None, color: bool) -> list[str]:
     """The picture of a transition, line by line.
 
     Args:
         now: seconds on the boot clock.
-        width: columns of the terminal.
+        width: columns of the terminal, None for lines as long as they are.
     """
     since, ends = now - shown["seen_at"], shown["ends"] - shown["seen_at"]
     clock = f"{_clock(since)} of {_clock(ends)}"
     head = f"{shown['transition_id']}: {shown['reason']}"
-    picture = [f"{head[: width - len(clock) - 2]:<{width - len(clock) - 1}}{clock}"]
+    picture = [
+        f"{head[: width - len(clock) - 2]:<{width - len(clock) - 1}}{clock}" if width else f"{head}  {clock}"
+    ]
+    picture += step_lines(shown, now, width, color)
+    return picture
+
+
+def step_lines(shown: Shown, now: float, width: int | None, color: bool) -> list[str]:
+    """The steps alone, each with how it ended, and below it what it warned of."""
+    picture: list[str] = []
     ended = {report["name"]: report for report in shown["ended"]}
     column = max((len(name) for name in shown["steps"]), default=0)
     for name in shown["steps"]:
@@ -41,8 +50,11 @@ def lines(shown: Shown, now: float, width: int, color: bool) -> list[str]:
         elif name == shown["step"]:
             mark, code = _RUNNING
             took, text = _took(now - shown["since"]), _doing(shown)
-        line = f" {mark} {name:<{column}} {took:>8}  {text}"[:width].rstrip()
-        picture.append(f"\033[{code}m{line}\033[0m" if color else line)
+        warnings = ended[name]["warnings"] if name in ended else ()
+        below = [f"{'':<{column + 14}}{warning}" for warning in warnings]
+        for line in (f" {mark} {name:<{column}} {took:>8}  {text}", *below):
+            cut = line[:width].rstrip()
+            picture.append(f"\033[{code}m{cut}\033[0m" if color else cut)
     return picture
 
 

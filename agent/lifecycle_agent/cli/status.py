@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
 from lifecycle_agent.cli import Settings
@@ -11,35 +13,74 @@ from lifecycle_agent.cli import Settings
 @click.option("--json", "as_json", is_flag=True, help="As JSON, for machines.")
 @click.pass_obj
 def status(settings: Settings, as_json: bool) -> None:
-    """Show what the agent does now, and how the last transition went."""
-    import json
-    import os
-    from typing import Any
+    """Show what the agent does now, and how the last transition went.
 
-    from lifecycle_agent.cli.screen import lines
-    from lifecycle_agent.deadline import boottime
+    The exit code is 0 whatever there is to show.
+    """
+    import json
+
     from lifecycle_agent.files import StatusFile, runtime_dir
 
-    def alive(pid: object) -> bool:
-        return isinstance(pid, int) and pid > 0 and os.path.exists(f"/proc/{pid}")
-
     shown: dict[str, Any] = StatusFile(runtime_dir()).read()
-    watcher, transition = shown.get("watcher") or {}, shown.get("transition") or {}
+    watcher, transition = shown.get("watcher") or {}, shown.get("transition") or _last_report(settings)
     for section in (watcher, transition):
-        section["running"] = alive(section.get("pid"))
+        section["running"] = _alive(section.get("pid"))
     if as_json:
         click.echo(json.dumps({"watcher": watcher, "transition": transition}))
         return
     if watcher["running"]:
         click.echo(f"agent: running (process {watcher['pid']}) on {watcher.get('instance_id', '?')}")
-        click.echo(f"       {watcher['sentence']}")
+        click.echo(f"       {watcher['sentence']}, since {watcher['since']}")
     else:
         click.echo(f"agent: not running ({watcher.get('sentence', 'no status in ' + str(runtime_dir()))})")
-    if not transition.get("steps"):
-        return
+    if transition.get("steps"):
+        _show(transition)
+
+
+def _show(transition: dict[str, Any]) -> None:
+    """The transition that runs, or the last one."""
+    import shutil
+    import sys
+
+    from lifecycle_agent.cli.screen import lines, step_lines
+    from lifecycle_agent.deadline import boottime
+
+    # What is piped somewhere is read by a program, or later: it is not cut.
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
     if transition["running"]:
-        click.echo("\n".join(lines(transition, boottime(), 100, color=False)))
+        click.echo("\n".join(lines(transition, boottime(), width, color=False)))
         return
     last = transition.get("outcome") or "its process died in the middle"
-    click.echo(f"last transition: {transition['transition_id']} ({transition['reason']}): {last}")
-    click.echo("\n".join(lines(transition, transition["ends"], 100, color=False)[1:]))
+    ended = f", ended {transition['updated']}" if "updated" in transition else ""
+    click.echo(f"last transition: {transition['transition_id']} ({transition['reason']}): {last}{ended}")
+    click.echo("\n".join(step_lines(transition, 0.0, width, color=False)))
+
+
+def _alive(pid: object) -> bool:
+    import os
+
+    return isinstance(pid, int) and pid > 0 and os.path.exists(f"/proc/{pid}")
+
+
+def _last_report(settings: Settings) -> dict[str, Any]:
+    """The last transition as its report has it, for when the runtime directory went with a reboot."""
+    from lifecycle_agent import config
+    from lifecycle_agent.errors import LifecycleAgentError
+    from lifecycle_agent.files import state_dir
+    from lifecycle_agent.transition import report
+
+    try:
+        configured = config.part(settings.path, "agent", config.AgentSection).state_dir
+    except LifecycleAgentError:
+        configured = None
+    last = report.read(state_dir(configured)) or {}
+    if not isinstance(last.get("steps"), list):
+        return {}
+    return {
+        "transition_id": last.get("transition_id"),
+        "reason": last.get("notice", {}).get("reason"),
+        "outcome": last.get("outcome"),
+        "steps": [step["name"] for step in last["steps"]],
+        "ended": last["steps"],
+        "step": "",
+    }

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -86,23 +86,24 @@ class EurekaClient:
         is missing, what is gone may still be listed.
         """
         path = "apps" if app is None else f"apps/{_quoted(app)}"
-        status, body = self._call("GET", path, deadline)
+        status, found = self._call("GET", path, deadline, parse=lambda body: [*parse_all(json.loads(body))])
         if status == 404:
             # No such app, or no registry there at all? A wrong URL must not look like "nothing to do".
             if app is None or not self._exists(deadline):
                 raise self._no_registry("apps")
             return ()
-        with _understanding(self._url(path)):
-            return tuple(each for each in parse_all(json.loads(body)) if each.belongs_to(machine))
+        return tuple(each for each in found if each.belongs_to(machine))
 
     def get(self, key: Key, deadline: Deadline) -> Registration | None:
         """One registration as it is now, past the response cache; None when there is none."""
         path = _path(key)
-        status, body = self._call("GET", path, deadline)
+        status, found = self._call(
+            "GET", path, deadline, parse=lambda body: parse_one(json.loads(body)["instance"], key.app)
+        )
         if status == 404:
             return None
-        with _understanding(self._url(path)):
-            return parse_one(json.loads(body)["instance"], key.app)
+        registration: Registration = found
+        return registration
 
     def out_of_service(self, key: Key, deadline: Deadline) -> bool:
         """Keep callers away from it, whatever the app says; False when it is not registered."""
@@ -151,9 +152,14 @@ class EurekaClient:
         return f"{self._servers[self._preferred].url}/{path}"
 
     def _call(
-        self, method: str, path: str, deadline: Deadline, body: bytes | None = None
-    ) -> tuple[int, bytes]:
-        """Status (2xx or 404) and body, from the first server that has an answer."""
+        self,
+        method: str,
+        path: str,
+        deadline: Deadline,
+        body: bytes | None = None,
+        parse: Callable[[bytes], Any] = bytes,
+    ) -> tuple[int, Any]:
+        """Status (2xx or 404) and what `parse` makes of a 2xx's body, from the first server that has them."""
         last: RegistryError | None = None
         for turn in range(count := len(self._servers)):
             if deadline.passed:
@@ -162,14 +168,15 @@ class EurekaClient:
             # A silent server must leave time for the ones after it.
             share = min(CALL, deadline.remaining() / (count - turn))
             try:
-                answer = self._ask(self._servers[index], method, path, deadline.within(share), body)
+                status, said = self._ask(self._servers[index], method, path, deadline.within(share), body)
+                with _understanding(f"{self._servers[index].url}/{path}"):
+                    answer = None if status == 404 else parse(said)
             except RegistryError as error:
-                last = error
-                if error.final:
-                    raise
+                if last is None or last.final or not error.final:
+                    last = error  # for good only if every one of them says so
                 continue
             self._preferred = index
-            return answer
+            return status, answer
         raise last or RegistryError(
             f"no time was left to ask the registry at {self._url(path)}", "give the transition more time"
         )
@@ -213,7 +220,7 @@ def _understanding(url: str) -> Iterator[None]:
     """What goes wrong inside is an answer that makes no sense."""
     try:
         yield
-    except (ValueError, LookupError, TypeError, AttributeError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise RegistryError(
             f"GET {url}: the answer is not a registry's JSON", "does the URL lead to Eureka itself?"
         ) from error

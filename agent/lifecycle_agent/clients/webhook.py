@@ -64,7 +64,7 @@ class Webhook:
             failure = self._try(document, deadline)
             if failure is None:
                 return
-            wait = random.uniform(pause / 2, pause) if failure.after is None else failure.after  # noqa: S311
+            wait = max(random.uniform(pause / 2, pause), failure.after or 0.0)  # noqa: S311
             if not failure.passing or wait >= deadline.remaining():
                 raise failure
             time.sleep(wait)

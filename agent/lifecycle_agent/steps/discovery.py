@@ -16,10 +16,12 @@ from lifecycle_agent.steps import Done, Work
 # Seconds before asking a registry again that did not answer: with half of it as jitter, a fleet that drains
 # at once does not come back at once.
 PAUSE = 1.0
-# Seconds between two looks for own registrations while waiting. Well within the renewals (30 s) that could
-# bring one back and the callers' fetches (30 s) that would see it, and no more often than that: without an
-# app's name each look reads the whole registry.
+# Seconds between two looks at the own registrations while waiting. Well within the renewals (30 s) that could
+# bring one back and the callers' fetches (30 s) that would see it.
 LOOK = 5.0
+# Seconds, less up to half of it, between two searches for more of them: what the server's response cache
+# hides is seen when that is renewed (30 s), and a search reads the whole app, or even the whole registry.
+SEARCH = 30.0
 # Seconds between two looks at what ends the wait, and at the display.
 TICK = 1.0
 # The same when only the group is waited for: asking costs nothing, and people wait for what comes after.
@@ -103,7 +105,8 @@ class OutOfService:
         keys = _persist(work, self._put_out)
         data = _data(keys) | {"out_at": work.deadline.now()}
         if not keys:
-            return Done("the registry has no registration of this machine", data)
+            nothing = "the registry has no registration of this machine"
+            return Done(nothing, data, (f"{nothing}: if there should be one, check [eureka] app and urls",))
         return Done(f"out of service: {_names(keys)}", data)
 
     def _put_out(self, deadline: Deadline) -> list[Key]:
@@ -133,6 +136,7 @@ class Settle:
         self._known = _keys(earlier)
         self._out_at: float | None = earlier.get("out_at")
         self._look = look
+        self._next_search = 0.0
         self._trouble: RegistryError | None = None
         self._late: list[Key] = []
 
@@ -152,7 +156,8 @@ class Settle:
                 # A registry that hangs must not make the wait longer than it is.
                 limit = max(self._look, since + self._seconds - now)
                 if self._put_out_again(self._own, work.deadline.within(limit)):
-                    since = work.deadline.now()
+                    # One that is put out again and again must not hold the drain up, which may end it.
+                    since = min(work.deadline.now(), began + self._seconds)
                 now = work.deadline.now()
                 next_look = now + self._look
             to_go = max(0.0, since + self._seconds - now)
@@ -166,17 +171,27 @@ class Settle:
     def _put_out_again(self, own: Own, deadline: Deadline) -> bool:
         """Whether some registration was put out of service only now."""
         try:
-            open_ = [each.key for each in own.now(deadline, self._known) if not each.out_of_service]
+            open_ = [each.key for each in self._look_at(own, deadline) if not each.out_of_service]
             put = [key for key in open_ if own.registry.out_of_service(key, deadline)]
         except RegistryError as error:
             self._trouble = error
             return False
         self._trouble = None
         self._known = list(dict.fromkeys([*self._known, *put]))
-        self._late += put
+        self._late = list(dict.fromkeys([*self._late, *put]))
         if put or self._out_at is None:
             self._out_at = deadline.now()
         return bool(put)
+
+    def _look_at(self, own: Own, deadline: Deadline) -> list[Registration]:
+        """The own registrations as they are now: those known, and at times whatever else there is."""
+        if self._out_at is not None and deadline.now() < self._next_search:
+            looked = (own.registry.get(key, deadline) for key in self._known)
+            return [each for each in looked if each is not None]
+        found = own.now(deadline, self._known)
+        self._known = list(dict.fromkeys([*self._known, *(each.key for each in found)]))
+        self._next_search = deadline.now() + SEARCH * random.uniform(0.5, 1.0)  # noqa: S311
+        return found
 
     def _settled(self, to_go: float, held: bool, seconds: float) -> Done:
         if self._out_at is None and self._trouble is not None:

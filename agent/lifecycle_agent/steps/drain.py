@@ -243,7 +243,7 @@ class _Call:
                     self.status = answer.status_code
         except requests.ConnectionError:
             self.error = "no connection, or it broke off"
-        except (requests.RequestException, OSError) as error:
+        except Exception as error:  # of an odd host name, urllib3 says so in ways of its own
             self.error = f"{type(error).__name__}"
         finally:
             self.over.set()

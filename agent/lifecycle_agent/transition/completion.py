@@ -131,8 +131,10 @@ def answer(
         except GroupError as error:
             refused = error
         if refused.refusal is Refusal.DENIED:
-            raise refused
-        if refused.refusal is Refusal.NOT_ACTIVE:
+            # A policy on its way, a clock being set, credentials being rotated: these pass, too.
+            limit = deadline
+            say(refused.message)
+        elif refused.refusal is Refusal.NOT_ACTIVE:
             following = _look(membership, transition)
             if following is Next.ANSWERED:
                 return "nothing to answer any more: the group has moved on"

@@ -2,90 +2,29 @@
 
 from __future__ import annotations
 
-import secrets
 import signal
-import time
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lifecycle_agent.config import Config
-from lifecycle_agent.deadline import Deadline, boottime
+from lifecycle_agent.deadline import Deadline
 from lifecycle_agent.errors import Interrupted
 from lifecycle_agent.files import StatusFile, runtime_dir, state_dir
-from lifecycle_agent.logline import logger, utc
-from lifecycle_agent.model import ActionResult, Machine, Notice, NoticeKind, Outcome, Report
+from lifecycle_agent.logline import logger
+from lifecycle_agent.model import ActionResult, Machine, Notice, Outcome, Report
+from lifecycle_agent.steps.notify import Event
 from lifecycle_agent.transition import report as reports
-from lifecycle_agent.transition.journal import Journal, Recorded, boot_id
+from lifecycle_agent.transition.journal import Journal
 from lifecycle_agent.transition.parts import Parts
 from lifecycle_agent.transition.plan import COMPLETE, Plan, make_plan
 from lifecycle_agent.transition.progress import Progress, Teller
 from lifecycle_agent.transition.runner import Runner
+from lifecycle_agent.transition.take_up import Transition, already_over
 from lifecycle_agent.transition.worker import Stop
 
 NOTICES_SECONDS = 3.0  # the result's notices get this much once everything else is done
-
-
-@dataclass(frozen=True)
-class Transition:
-    """What is to be done, for whom, and what was already done of it.
-
-    Args:
-        started: wall clock of the notice, for people and for the place of the logs.
-        recorded: what the journal knows of it; None for a new one.
-    """
-
-    transition_id: str
-    notice: Notice
-    deadline: Deadline
-    started: str
-    recorded: Recorded | None
-
-    @classmethod
-    def take_up(cls, notice: Notice, config: Config, journal: Journal) -> Transition:
-        """Go on with the last transition of this kind if it is not over, else begin a new one."""
-        last = journal.last()
-        total = config.drain.timeout
-        if last is not None and _goes_on(last, notice):
-            journal.resume(last)
-            # Whether to answer the group is for this call to say, whatever the one before it said.
-            taken = replace(last.notice, completes=notice.completes)
-            deadline = Deadline(min(last.ends, boottime() + total))
-            if last.boot != boot_id():
-                # The boot clock began anew: what was left is not known, and the whole is the most.
-                taken = replace(taken, seen_at=boottime())
-                deadline = Deadline.after(total)
-                journal.deadline(deadline.at, taken.seen_at)
-            return cls(last.transition_id, taken, deadline, last.started, last)
-        started = utc()
-        # Commands get their names from it, which are unique on the machine: two agents may start at once.
-        at, mark = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime()), secrets.token_hex(2)
-        transition_id = f"{notice.kind.value}-{at}-{mark}"
-        deadline = Deadline(notice.seen_at + total)
-        journal.begin(transition_id, notice, deadline.at)
-        return cls(transition_id, notice, deadline, started, None)
-
-
-def _goes_on(last: Recorded, notice: Notice) -> bool:
-    """Whether `notice` goes on with the `last` transition.
-
-    An instance is terminated once. What is done by hand can be done again: when the time of one that was
-    cut off is up, the app may long be back, and the next one is another.
-    """
-    if last.notice.kind is not notice.kind or last.outcome is not None:
-        return False
-    if notice.kind is NoticeKind.TERMINATE:
-        return True
-    return last.boot == boot_id() and not Deadline(last.ends).passed
-
-
-def already_over(notice: Notice, journal: Journal) -> Outcome | None:
-    """How this instance's termination ended, if it has: there is only one, and it is not done twice."""
-    last = journal.last()
-    if notice.kind is NoticeKind.TERMINATE and last is not None and last.notice.kind is notice.kind:
-        return last.outcome
-    return None
 
 
 def conduct(
@@ -171,7 +110,7 @@ def _carry_out(
         journal,
         teller,
         stop,
-        transition.recorded.ended if transition.recorded else {},
+        transition.ended,
         parts.make,
         parts.complete if parts.group is not None else None,
         ActionResult[config.hooks.on_failure.upper()],
@@ -185,10 +124,13 @@ def _carry_out(
             raise
         finally:
             parts.close()
-    final = report()
-    reports.write(final, directory)
-    journal.over(final.outcome, final.completion)
-    teller.over(final.outcome.value)
+        final = report()
+        if runner.earlier_outcome(COMPLETE) is Outcome.FAILED:
+            # People have been told the result before the answer was tried: now they are told the other one.
+            parts.notifier.send(Event.result(final, parts.group_name() or ""))
+        reports.write(final, directory)
+        journal.over(final.outcome, final.completion)
+        teller.over(final.outcome.value)
     _log_the_end(final)
     for problem in parts.notifier.finish(Deadline.after(NOTICES_SECONDS)):
         logger.warning(problem)
@@ -222,13 +164,18 @@ def _log_the_end(report: Report) -> None:
 @contextmanager
 def _told_to_stop(stop: Stop) -> Iterator[None]:
     """SIGTERM stops now; SIGINT after the running step, and now when it comes again."""
+    told: list[threading.Event] = []  # a second signal may come while the first one's event is being set
 
-    def interrupt(*_: object) -> None:
-        (stop.now if stop.after_step.is_set() else stop.after_step).set()
+    def tell(event: threading.Event) -> None:
+        if event not in told:
+            told.append(event)
+            event.set()
 
     before = {
-        signal.SIGTERM: signal.signal(signal.SIGTERM, lambda *_: stop.now.set()),
-        signal.SIGINT: signal.signal(signal.SIGINT, interrupt),
+        signal.SIGTERM: signal.signal(signal.SIGTERM, lambda *_: tell(stop.now)),
+        signal.SIGINT: signal.signal(
+            signal.SIGINT, lambda *_: tell(stop.now if stop.after_step in told else stop.after_step)
+        ),
     }
     try:
         yield

@@ -17,10 +17,11 @@ from lifecycle_agent.transition.completion import Next, after_refusal, answer, c
 from lifecycle_agent.transition.plan import ANSWER_SECONDS
 
 LOOK_SECONDS = 1.0  # first pause between two looks at the instance's state; grows to
-LONGEST_LOOK_SECONDS = 5.0  # ... this, for a fleet of hundreds shares the account's request rate
+LONGEST_LOOK_SECONDS = 5.0  # ... this, for a fleet of hundreds shares the account's request rate; and while
+LONGEST_BUSY_SECONDS = 30.0  # ... the service says that it is too much, to this
 RETRY_SECONDS = 2.0  # after a failed heartbeat: several tries fit the last third of the shortest timeout
 
-# Seconds, and share of the deadline, for which the steps are held up by a group that cannot be asked or that
+# Seconds, and share of the deadline, for which the steps are held up by a group that cannot be asked, or that
 # does not know yet that it takes the instance away. A throttled minute passes within it, with room to spare.
 PATIENCE = (120.0, 0.25)
 
@@ -90,7 +91,8 @@ class GroupSide(threading.Thread):
         self._client: GroupClient | None = None
         self._asked: Asked | None = None
         self._waiting: bool | None = False
-        self._heard()
+        seconds, share = PATIENCE
+        self._patience = deadline.within(min(seconds, share * deadline.remaining()))
 
     def group(self, seconds: float = 0.0) -> str | None:
         """The group's name as far as it is known; waited for `seconds` once the thread has started."""
@@ -165,12 +167,18 @@ class GroupSide(threading.Thread):
     def _find(self, until: Deadline) -> None:
         """Find the group and our hook in it, through whatever can pass."""
         client = self._connect()
-        if self._group is None:
-            membership = self._patiently(lambda: client.membership(until), until)
+        try:
+            # The name in the metadata is as old as the watcher: the instance may be in another group.
+            for_group = until.within(AT_ITS_WORD_SECONDS) if self._group is not None else until
+            membership = self._patiently(lambda: client.membership(until), for_group)
             if membership is None:
-                logger.warning("no group knows this instance: no answer is owed")
+                logger.warning("no group knows this instance (any more): no answer is owed")
                 return
             self._group = membership.group
+        except GroupError as error:
+            if self._group is None:
+                raise
+            logger.warning("%s; taking the group's name in the metadata", error.message)
         group = self._group
         for_numbers = until.within(AT_ITS_WORD_SECONDS) if self._configured else until
         try:
@@ -189,11 +197,6 @@ class GroupSide(threading.Thread):
         self._asked = Asked(group, hook)
         self._client = client
 
-    def _heard(self) -> None:
-        """The group said that it is on its way to asking: the steps may be held up for longer."""
-        seconds, share = PATIENCE
-        self._patience = self._deadline.within(min(seconds, share * self._deadline.remaining()))
-
     def _patiently(self, call: Callable[[], T], until: Deadline) -> T:
         """Make a call through whatever can pass."""
         pause = LOOK_SECONDS
@@ -204,8 +207,8 @@ class GroupSide(threading.Thread):
                 if error.refusal is not Refusal.TRANSIENT or until.passed or self._stopped.is_set():
                     raise
                 logger.warning("%s; trying again", error.message)
-            self._stopped.wait(_jitter(pause))
-            pause = min(LONGEST_LOOK_SECONDS, pause * 2)
+            self._stopped.wait(min(pause * random.uniform(0.5, 1.0), until.timeout(pause)))  # noqa: S311
+            pause = min(LONGEST_BUSY_SECONDS, pause * 2)
 
     def _until_asked(self, client: GroupClient) -> float:
         """Return when the group waits for our answer, or when nobody needs to know any more.
@@ -234,10 +237,12 @@ class GroupSide(threading.Thread):
                     break
                 since = looked
                 if following is Next.WAIT:
-                    self._heard()
+                    # It is on its way to asking: that holds until it says something else.
+                    self._patience = self._deadline
                     self._waiting = False
-            self._stopped.wait(_jitter(pause))
-            pause = min(LONGEST_LOOK_SECONDS, pause * 1.5)
+                pause = min(LONGEST_LOOK_SECONDS, pause)
+            self._stopped.wait(pause * random.uniform(0.5, 1.0))  # noqa: S311
+            pause = min(LONGEST_BUSY_SECONDS, pause * 1.5)
         return since
 
     def _keep_alive(self, client: GroupClient, asked: Asked, since: float) -> None:
@@ -259,8 +264,8 @@ class GroupSide(threading.Thread):
                 if accepted and error.refusal is Refusal.NOT_ACTIVE:
                     logger.info("no more heartbeats: the group does not wait any more")
                     return
-                late = self._deadline.now() - last > timeout * 2 / 3
-                if (late or error.refusal is Refusal.DENIED) and self._tighten(last + timeout):
+                # Only a refusal is for good: the next heartbeat that is accepted gives all the time again.
+                if error.refusal is Refusal.DENIED and self._tighten(last + timeout):
                     logger.error("%s; the answer is due in %.0f s", error.message, self._deadline.remaining())
                 else:
                     logger.warning("%s", error.message)

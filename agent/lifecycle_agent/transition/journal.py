@@ -5,6 +5,7 @@ Every line carries the instance id, so that a journal baked into an AMI is never
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
@@ -15,8 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from lifecycle_agent.deadline import boottime
+from lifecycle_agent.files import regular_only
 from lifecycle_agent.logline import logger, utc
 from lifecycle_agent.model import Notice, Outcome, StepReport
+from lifecycle_agent.transition.plan import COMPLETE
 
 FORMAT = 1
 MOST_BYTES = 8 * 1024 * 1024  # a transition writes some 20 KiB; beyond this the oldest lines are not read
@@ -57,6 +60,12 @@ class Recorded:
         self._taken = True
         self.attempts += 1
 
+    def reboot(self, boot: str, ends: float, seen_at: float) -> None:
+        """The clock began anew, and so did the app: what was done to it is to be done again."""
+        self.boot, self.ends = boot, ends
+        self.notice = replace(self.notice, seen_at=seen_at)
+        self.ended = {name: report for name, report in self.ended.items() if name == COMPLETE}
+
     def lay_down(self) -> None:
         """The process working on it was told to stop: no death, and the end of a row of deaths."""
         self._deaths = 0
@@ -78,12 +87,13 @@ class Journal:
         self._alone = threading.Lock()  # the group's side writes, too
         self.broken = ""
 
-    def last(self) -> Recorded | None:
-        """The newest transition of this instance, None if there is none."""
-        recorded: Recorded | None = None
+    def history(self) -> list[Recorded]:
+        """The transitions of this instance, the newest last."""
+        history: list[Recorded] = []
         for line in self._lines():
-            recorded = _apply(recorded, line)
-        return recorded
+            with contextlib.suppress(AttributeError, KeyError, TypeError, ValueError, OverflowError):
+                _apply(history, line)  # a line that makes no sense changes nothing
+        return history
 
     def begin(self, transition_id: str, notice: Notice, ends: float) -> None:
         """A new transition starts; what follows belongs to it."""
@@ -138,7 +148,7 @@ class Journal:
 
     def _write(self, line: bytes) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        with open(self.path, "a+b", buffering=0) as file:
+        with open(self.path, "a+b", buffering=0, opener=regular_only) as file:
             size = file.seek(0, os.SEEK_END)
             if size and os.pread(file.fileno(), 1, size - 1) != b"\n":
                 line = b"\n" + line  # a torn line stays what it is: unreadable, and alone
@@ -149,7 +159,7 @@ class Journal:
     def _lines(self) -> Iterator[Mapping[str, Any]]:
         """The lines of this instance that can be read; a torn or foreign one is passed over."""
         try:
-            with open(self.path, "rb") as file:
+            with open(self.path, "rb", opener=regular_only) as file:
                 size = file.seek(0, os.SEEK_END)
                 file.seek(max(0, size - MOST_BYTES))
                 content = file.read(MOST_BYTES)
@@ -176,30 +186,27 @@ def boot_id() -> str:
         return ""
 
 
-def _apply(recorded: Recorded | None, line: Mapping[str, Any]) -> Recorded | None:
-    """What is known after one more line. A line that makes no sense changes nothing."""
-    try:
-        event = line["event"]
-        if event == "notice":
-            return _recorded(line)
-        if recorded is None or line["transition"] != recorded.transition_id:
-            return recorded
-        if event == "attempt":
-            recorded.take()
-        elif event == "interrupted":
-            recorded.lay_down()
-        elif event == "deadline":
-            ends, seen_at, boot = _finite(line["ends"]), _finite(line["seen_at"]), _text(line["boot"])
-            recorded.ends, recorded.boot = ends, boot
-            recorded.notice = replace(recorded.notice, seen_at=seen_at)
-        elif event == "ended":
-            report = _report(line)
-            recorded.ended[report.name] = report
-        elif event == "over":
-            recorded.outcome = Outcome(line["outcome"])
-    except (AttributeError, KeyError, TypeError, ValueError, OverflowError):
-        return recorded
-    return recorded
+def _apply(history: list[Recorded], line: Mapping[str, Any]) -> None:
+    """Put one more line to what is known."""
+    event = line["event"]
+    if event == "notice":
+        history.append(_recorded(line))
+        return
+    recorded = {each.transition_id: each for each in history}[line["transition"]]
+    if event == "attempt":
+        recorded.take()
+    elif event == "interrupted":
+        recorded.lay_down()
+    elif event == "deadline":
+        ends, seen_at, boot = _finite(line["ends"]), _finite(line["seen_at"]), _text(line["boot"])
+        if boot != recorded.boot:
+            recorded.reboot(boot, ends, seen_at)
+        recorded.ends = ends
+    elif event == "ended":
+        report = _report(line)
+        recorded.ended[report.name] = report
+    elif event == "over":
+        recorded.outcome = Outcome(line["outcome"])
 
 
 def _recorded(line: Mapping[str, Any]) -> Recorded:

@@ -5,7 +5,19 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+from dataclasses import dataclass
 from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Holder:
+    """Who holds the lock: a process, and the kind of its transition."""
+
+    pid: int
+    kind: str
+
+    def __str__(self) -> str:
+        return f"process {self.pid}, {self.kind}"
 
 
 class TransitionLock:
@@ -18,8 +30,8 @@ class TransitionLock:
         self.path = directory / "transition.lock"
         self._descriptor: int | None = None
 
-    def acquire(self) -> bool:
-        """Take the lock if it is free; never waits.
+    def acquire(self, kind: str) -> bool:
+        """Take the lock for a transition of this kind if it is free; never waits.
 
         Raises:
             OSError: the runtime directory cannot be written.
@@ -34,13 +46,14 @@ class TransitionLock:
         self._descriptor = descriptor
         with contextlib.suppress(OSError):  # a full disk: the lock holds without a name in it
             os.ftruncate(descriptor, 0)
-            os.write(descriptor, f"{os.getpid()}\n".encode())
+            os.write(descriptor, f"{os.getpid()} {kind}\n".encode())
         return True
 
-    def holder(self) -> int | None:
-        """The process that wrote itself into the lock last, for messages."""
+    def holder(self) -> Holder | None:
+        """Who wrote itself into the lock last; None where nobody can be told."""
         try:
-            return int(self.path.read_text().strip())
+            pid, kind = self.path.read_text()[:100].split()
+            return Holder(int(pid), kind)
         except (OSError, ValueError):
             return None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
@@ -36,7 +37,7 @@ FIRST = (names.NOTIFY_START, names.OUT_OF_SERVICE)
 # For the logs' place: after a crash the name may not be known yet, and the place must be the same one.
 GROUP_SECONDS = 5.0
 
-MOST_LOG_LINES = 5000  # of the transition's own log, some 1 MB, kept for the upload
+MOST_LOG_LINES = 5000  # of the transition's own log, the newest, some 1 MB, kept for the upload
 
 
 class OwnLog(logging.Handler):
@@ -45,16 +46,15 @@ class OwnLog(logging.Handler):
     def __init__(self) -> None:
         super().__init__()
         self.setFormatter(JsonLine())
-        self._lines: list[str] = []
+        self._lines: deque[str] = deque(maxlen=MOST_LOG_LINES)
 
     def emit(self, record: logging.LogRecord) -> None:
         """Keep one line."""
-        if len(self._lines) < MOST_LOG_LINES:
-            self._lines.append(self.format(record))
+        self._lines.append(self.format(record))
 
     def content(self) -> bytes:
         """The lines so far."""
-        return ("\n".join(self._lines) + "\n").encode()
+        return ("\n".join(tuple(self._lines)) + "\n").encode()
 
 
 class Parts:
@@ -193,7 +193,7 @@ class Parts:
         if section is None or self._connect_s3 is None:
             raise AssertionError("logs are planned without a [logs] section")
         values = {
-            "group": self._group_name(GROUP_SECONDS) or "no-group",
+            "group": self.group_name(GROUP_SECONDS) or "no-group",
             "instance_id": self._machine.instance_id,
             "time": self._started.split(".")[0].replace(":", "") + "Z",  # no colons: people copy these
         }
@@ -205,12 +205,12 @@ class Parts:
         return Logs(section, self._connect_s3, values, extras, self._state_dir / "upload.jsonl")
 
     def _event(self, start: bool) -> Event:
-        group = self._group_name() or ""
+        group = self.group_name() or ""
         if not start:
             return Event.result(self._report(), group)
         return Event("start", self._transition_id, self._machine.instance_id, group, self._notice)
 
-    def _group_name(self, seconds: float = 0.0) -> str | None:
+    def group_name(self, seconds: float = 0.0) -> str | None:
         """The group's name, waited for `seconds` at most."""
         return self.group.group(seconds) if self.group is not None else self._machine.group
 

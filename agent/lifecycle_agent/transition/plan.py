@@ -32,8 +32,12 @@ COMPLETE_RESERVE = (20.0, 0.10)  # three tries of a call with `clients.autoscali
 
 TOO_MANY_DEATHS = 3  # in a row: see `make_plan`
 
+SHARES = {DEREGISTER: DEREGISTER_RESERVE[1], LOGS: LOGS_RESERVE[1], COMPLETE: COMPLETE_RESERVE[1]}
+
 OUT_OF_SERVICE_SECONDS = 15.0  # a registry that is down is tried again while settling
 ANSWER_SECONDS = 3600.0  # the longest deregistration delay of a load balancer (ELB target groups: 0..3600 s)
+SETTLE_SLACK = 5.0  # the last look at the registry, which may answer slowly
+DRAIN_SHARE = 3.0  # the app's own draining may keep this part of the time from a slow load balancer: a third
 NOTIFY_SECONDS = 1.0  # it only hands the message over
 VERIFY_SECONDS = 5.0
 
@@ -76,10 +80,17 @@ class Plan:
         """Seconds that are kept for what matters most."""
         return sum(step.reserve for step in self.steps) + self.completion_reserve
 
-    def reserve_after(self, step: PlannedStep) -> float:
-        """Seconds that `step` must leave for the steps after it and for the completion."""
+    def reserve_after(self, step: PlannedStep, total: float | None = None) -> float:
+        """Seconds that `step` must leave for the steps after it and for the completion.
+
+        Args:
+            total: how long the transition may take now, where that is less than was planned.
+        """
         after = self.steps[self.steps.index(step) + 1 :]
-        return sum(later.reserve for later in after) + self.completion_reserve
+        kept = [*((later.reserve, later.name) for later in after), (self.completion_reserve, COMPLETE)]
+        if total is None or total >= self.total:
+            return sum(seconds for seconds, _ in kept)
+        return sum(min(seconds, total * SHARES.get(name, 1.0)) for seconds, name in kept)
 
     def budgets(self) -> Iterator[tuple[PlannedStep, float]]:
         """Each step with the seconds it gets at most if every step before it takes no time at all."""
@@ -117,18 +128,19 @@ def _drain(notice: Notice, config: Config) -> list[PlannedStep]:
             PlannedStep(OUT_OF_SERVICE, "take the app out of service in Eureka", OUT_OF_SERVICE_SECONDS)
         )
     if eureka or notice.completes is not None:
-        steps.append(_settle(notice, config))
+        steps.append(_settle(notice, config, total))
     for index, command in enumerate(drain.command):
         what = f"run {command.argv[0]}"
         steps.append(PlannedStep(f"{COMMAND}.{index + 1}", what, command.timeout, index=index))
     for index, hook in enumerate(drain.http):
-        what = f"{hook.method} {hook.url}"
+        what = f"{hook.method} {hook.url.partition('?')[0]}"
         steps.append(PlannedStep(f"{HTTP}.{index + 1}", what, hook.timeout, index=index))
     if drain.idle.ports:
         ports = ", ".join(str(port) for port in drain.idle.ports)
-        steps.append(PlannedStep(IDLE, f"wait until port {ports} has no connections", drain.idle.timeout))
+        steps.append(PlannedStep(IDLE, f"wait until nobody is connected to port {ports}", drain.idle.timeout))
     if drain.units:
-        steps.append(PlannedStep(UNITS, f"stop {', '.join(drain.units)}", drain.stop_timeout))
+        timeout = drain.stop_timeout * len(drain.units)
+        steps.append(PlannedStep(UNITS, f"stop {', '.join(drain.units)}", timeout))
     if eureka:
         reserve = _share(DEREGISTER_RESERVE, total)
         steps.append(
@@ -148,22 +160,31 @@ def _drain(notice: Notice, config: Config) -> list[PlannedStep]:
     return steps
 
 
-def _settle(notice: Notice, config: Config) -> PlannedStep:
-    """Waiting out the callers' caches, beside it the load balancer of a group that we answer to."""
+def _settle(notice: Notice, config: Config, total: float) -> PlannedStep:
+    """Waiting out the callers' caches, beside it the load balancer of a group that we answer to.
+
+    The caches get what they need. A load balancer gets no more than leaves the app its time to drain: one
+    that is slower sends no new requests by then, and the answer waits for it in any case.
+    """
     waits = ["until no caller can still hold the old registry"] if config.eureka.urls else []
-    slack = 0.0
+    timeout = (config.eureka.settle if config.eureka.urls else 0.0) + SETTLE_SLACK
     if notice.completes is not None:
         waits.append("until the group is past its load balancer")
-        slack = ANSWER_SECONDS
-    what = "wait " + ", and ".join(waits)
-    return PlannedStep(SETTLE, what, (config.eureka.settle if config.eureka.urls else 0.0) + slack + 5.0)
+        drain = config.drain
+        wanted = sum((each.timeout for each in drain.command), 0.0)
+        wanted += sum(each.timeout for each in drain.http)
+        wanted += drain.idle.timeout if drain.idle.ports else 0.0
+        wanted += drain.stop_timeout * len(drain.units)
+        timeout = max(timeout, total - min(wanted, total / DRAIN_SHARE))
+    return PlannedStep(SETTLE, "wait " + ", and ".join(waits), timeout)
 
 
 def _undrain(config: Config) -> list[PlannedStep]:
     steps = []
     if config.drain.units:
         units = ", ".join(reversed(config.drain.units))
-        steps.append(PlannedStep(START_UNITS, f"start {units}", config.drain.stop_timeout))
+        timeout = config.drain.stop_timeout * len(config.drain.units)
+        steps.append(PlannedStep(START_UNITS, f"start {units}", timeout))
     if config.eureka.urls:
         steps.append(PlannedStep(BACK_IN_SERVICE, "take the app back into service in Eureka"))
     return steps

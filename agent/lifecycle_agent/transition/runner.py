@@ -60,10 +60,15 @@ class Runner:
         self._complete = complete
         self._failure = failure
         self.reports: list[StepReport] = []
+        self._from = deadline.at - plan.total
 
     def earlier(self, name: str) -> Mapping[str, Any]:
         """The data of a step that has ended, empty for one that has not."""
         return next((report.data for report in self.reports if report.name == name), {})
+
+    def earlier_outcome(self, name: str) -> Outcome | None:
+        """How a step ended, None for one that has not."""
+        return next((report.outcome for report in self.reports if report.name == name), None)
 
     @property
     def outcome(self) -> Outcome:
@@ -102,7 +107,8 @@ class Runner:
         if step in self._plan.left_out:
             self._record(StepReport(step.name, Outcome.SKIPPED, "skipped: the transition died too often"))
             return
-        reserve = self._plan.reserve_after(step)
+        # The group may have brought the deadline forward since the plan was made.
+        reserve = self._plan.reserve_after(step, self._deadline.at - self._from)
         left = self._deadline.remaining() - reserve
         if left <= 0 and not step.essential:
             detail = f"skipped: {reserve:.0f} s are kept for what matters more"

@@ -27,8 +27,8 @@ def main(arguments: list[str]) -> int:
     except LifecycleAgentError as error:
         sys.stderr.write(f"error: {error.message}\n  do: {error.hint}\n")
         return error.exit_code
-    for section in config.not_acted_on(loaded):
-        logger.warning("[%s] is read, but this version does not act on it yet", section)
+    for what in config.not_acted_on(loaded):
+        logger.warning("%s is read, but this version does not act on it yet", what)
     daemon.run(loaded, path)
     return 0
 

@@ -138,7 +138,8 @@ class Watcher:
         """Keep the configuration in force: what becomes of its files later must not stop an answer."""
         path = runtime_dir() / "config.json"
         try:
-            replace(path, json.dumps(config.document.as_json() if config.document else None).encode())
+            kept = json.dumps(config.document.as_json() if config.document else None)
+            replace(path, kept.encode(), mode=0o600)  # commands may have tokens in their arguments
         except OSError as error:
             logger.warning("the configuration cannot be kept: %s: %s", path, error.strerror)
             return None

@@ -94,7 +94,8 @@ class Supervisor:
     def _start(self) -> None:
         command = self._launch(self.notice, self.deaths)
         try:
-            self._child = subprocess.Popen(command, stdin=subprocess.DEVNULL)
+            # In / because `python -m` looks for modules in the working directory first.
+            self._child = subprocess.Popen(command, stdin=subprocess.DEVNULL, cwd="/")
         except OSError as error:  # no memory, no process slots: may pass
             self._died(str(error))
 

@@ -9,7 +9,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from lifecycle_agent.files import read_regular, regular_only
 from lifecycle_agent.steps.logs.manifest import Entry
+
+# An entry is some 300 bytes: this is a hundred thousand files. A file larger than that is not ours.
+MOST_BYTES = 32 * 1024 * 1024
 
 
 class Progress:
@@ -62,7 +66,7 @@ class Progress:
         if self._path is None:
             return
         try:
-            self._path.write_bytes(b"")
+            os.close(regular_only(str(self._path), os.O_WRONLY | os.O_CREAT | os.O_TRUNC))
         except OSError:
             self._path = None
         self._write({"place": place})
@@ -74,7 +78,7 @@ class Progress:
         data = b"\n" + json.dumps(line).encode() + b"\n"
         with self._lock:
             try:
-                fd = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+                fd = regular_only(str(self._path), os.O_WRONLY | os.O_APPEND | os.O_CREAT)
                 try:
                     os.write(fd, data)
                 finally:
@@ -85,7 +89,7 @@ class Progress:
 
 def _read(path: Path) -> list[dict[str, Any]]:
     try:
-        data = path.read_bytes()
+        data = read_regular(path, MOST_BYTES)
     except OSError:
         return []
     lines = []

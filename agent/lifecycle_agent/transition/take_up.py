@@ -1,0 +1,118 @@
+"""Which transition a notice is: a new one, or one to go on with. The journal decides."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from lifecycle_agent.config import Config
+from lifecycle_agent.deadline import Deadline, boottime
+from lifecycle_agent.logline import utc
+from lifecycle_agent.model import Notice, NoticeKind, Outcome, StepReport
+from lifecycle_agent.transition.journal import Journal, Recorded, boot_id
+from lifecycle_agent.transition.plan import COMMAND, COMPLETE, HTTP
+
+
+@dataclass(frozen=True)
+class Transition:
+    """What is to be done, for whom, and what was already done of it.
+
+    Args:
+        started: wall clock of the notice, for people and for the place of the logs.
+        recorded: what the journal knows of it; None for a new one.
+        ended: steps that are not run again, by name.
+    """
+
+    transition_id: str
+    notice: Notice
+    deadline: Deadline
+    started: str
+    recorded: Recorded | None = None
+    ended: Mapping[str, StepReport] = field(default_factory=dict)
+
+    @classmethod
+    def take_up(cls, notice: Notice, config: Config, journal: Journal) -> Transition:
+        """Go on with a transition that the journal has, or begin a new one."""
+        history = journal.history()
+        last = _to_go_on_with(history, notice)
+        total = config.drain.timeout
+        if last is None:
+            return cls._new(notice, total, journal, _done_by_hand(history, notice))
+        journal.resume(last)
+        deadline = Deadline(min(last.ends, boottime() + total))
+        if last.boot != boot_id():
+            # What was left of the time before the reboot is not known, and the whole is the most.
+            deadline = Deadline.after(total)
+            last.reboot(boot_id(), deadline.at, boottime())
+            journal.deadline(deadline.at, last.notice.seen_at)
+        # Whether to answer the group is for this call to say, whatever the one before it said.
+        taken = replace(last.notice, completes=notice.completes)
+        ended = {name: report for name, report in last.ended.items() if not _unanswered(report)}
+        return cls(last.transition_id, taken, deadline, last.started, last, ended)
+
+    @classmethod
+    def _new(cls, notice: Notice, total: float, journal: Journal, ended: dict[str, StepReport]) -> Transition:
+        # Commands get their names from it, which are unique on the machine: two agents may start at once.
+        at, mark = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime()), secrets.token_hex(2)
+        transition_id = f"{notice.kind.value}-{at}-{mark}"
+        deadline = Deadline(notice.seen_at + total)
+        journal.begin(transition_id, notice, deadline.at)
+        for report in ended.values():
+            journal.step_ended(report)
+        return cls(transition_id, notice, deadline, utc(), None, ended)
+
+
+def already_over(notice: Notice, journal: Journal) -> Outcome | None:
+    """How this instance's termination ended, if it has and the group has its answer.
+
+    There is only one termination, whatever was done by hand since, and it is not done twice.
+    """
+    if notice.kind is not NoticeKind.TERMINATE:
+        return None
+    last = _newest(journal.history(), NoticeKind.TERMINATE)
+    if last is None or any(_unanswered(report) for report in last.ended.values()):
+        return None
+    return last.outcome
+
+
+def _to_go_on_with(history: Sequence[Recorded], notice: Notice) -> Recorded | None:
+    """The transition that `notice` goes on with.
+
+    What is done by hand can be done again: when the time of one that was cut off is up, or something
+    else was done since, the app may long be back, and the next one is another.
+    """
+    if notice.kind is NoticeKind.TERMINATE:
+        return _newest(history, NoticeKind.TERMINATE)
+    last = history[-1] if history else None
+    if last is None or last.notice.kind is not notice.kind or last.outcome is not None:
+        return None
+    return last if last.boot == boot_id() and not Deadline(last.ends).passed else None
+
+
+def _done_by_hand(history: Sequence[Recorded], notice: Notice) -> dict[str, StepReport]:
+    """What a termination does not repeat of the drain by hand right before it: the app's commands and calls.
+
+    They may not bear being run twice, against an app that has stopped. Everything else can be done
+    again, and is: the app may have been started since.
+    """
+    last = history[-1] if history else None
+    if notice.kind is not NoticeKind.TERMINATE or last is None or last.notice.kind is not NoticeKind.DRAIN:
+        return {}
+    if last.boot != boot_id():
+        return {}
+    went_well = (Outcome.DONE, Outcome.WARNED)
+    return {
+        name: report
+        for name, report in last.ended.items()
+        if name.startswith((COMMAND, HTTP)) and report.outcome in went_well
+    }
+
+
+def _newest(history: Sequence[Recorded], kind: NoticeKind) -> Recorded | None:
+    return next((each for each in reversed(history) if each.notice.kind is kind), None)
+
+
+def _unanswered(report: StepReport) -> bool:
+    return report.name == COMPLETE and report.outcome is Outcome.FAILED
