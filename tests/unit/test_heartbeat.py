@@ -12,7 +12,8 @@ from lifecycle_agent.clients.autoscaling import GroupError, Membership, Refusal
 from lifecycle_agent.deadline import Deadline
 from lifecycle_agent.errors import LifecycleAgentError, UsageError
 from lifecycle_agent.model import ActionResult, Hook, LifecycleState, LifecycleTransition
-from lifecycle_agent.transition.heartbeat import AT_ITS_WORD_SECONDS, PATIENCE, GroupSide
+from lifecycle_agent.transition.heartbeat import PATIENCE, GroupSide
+from lifecycle_agent.transition.our_hook import AT_ITS_WORD_SECONDS
 
 BUSY = GroupError("Throttling", "hint", Refusal.TRANSIENT)
 BROKEN = GroupError("InternalFailure", "hint", Refusal.TRANSIENT)
@@ -99,18 +100,18 @@ class Scene:
         self.deadline = Deadline.after(seconds, self.clock)
         self.tightened: list[float] = []
         self.connect: Callable[[], FakeGroup] = lambda: self.client
+        self.stopped: threading.Event | None = None
 
     def side(self, configured: str = "", group: str | None = "orders") -> GroupSide:
-        side = GroupSide(
+        return GroupSide(
             lambda: self.connect(),
             LifecycleTransition.TERMINATING,
             configured,
             group,
             self.deadline,
             self.tightened.append,
+            self.stopped or self.clock,  # type: ignore[arg-type]
         )
-        side._stopped = self.clock  # type: ignore[assignment]
-        return side
 
     def run(self, configured: str = "", group: str | None = "orders") -> GroupSide:
         side = self.side(configured, group)
@@ -426,8 +427,8 @@ def test_the_end_waits_for_a_thread_that_is_looking_still() -> None:
         return scene.client
 
     scene.connect = slow
+    scene.stopped = threading.Event()
     side = scene.side()
-    side._stopped = threading.Event()
     side.start()
     answered: list[str] = []
     thread = threading.Thread(target=lambda: answered.append(scene.complete(side)))

@@ -50,7 +50,13 @@ class Writer:
 
 
 def for_people(text: str, seen: Seen | None) -> str:
-    """With short names, and arrows that are arrows."""
-    for name, short in seen.names().items() if seen else ():
-        text = text.replace(name, short)
+    """With short names, but for places that people look up, and arrows that are arrows."""
+    names = seen.names() if seen else {}
+    text = " ".join(word if word.startswith("s3://") else _short(word, names) for word in text.split(" "))
     return text.replace("->", "→" if (sys.stdout.encoding or "").lower().startswith("utf") else "->")
+
+
+def _short(word: str, names: Mapping[str, str]) -> str:
+    for name, short in names.items():
+        word = word.replace(name, short)
+    return word

@@ -56,6 +56,13 @@ class Bucket:
             if not token:
                 return keys
 
+    def save(self, directory: Path) -> None:
+        """Write all objects below a directory, under their keys."""
+        for key in self.listing():
+            path = directory.joinpath(*(part for part in key.split("/") if part not in ("", ".", "..")))
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(self.get(key))
+
     def get(self, key: str) -> bytes:
         """An object's bytes as they are stored."""
         return self._request("GET", "/" + quote(key))

@@ -109,6 +109,8 @@ def terminate(options: Options, timeline: Timeline, look_at: Callable[[World], N
         logs = None
         if config.logs is not None:
             logs = proof.prove(world.bucket, world.ours.where(world.ours.logs), world.ours.logs)
+            if options.keep:
+                world.bucket.save(world.root / "bucket")
         return Outcome(
             tally=tally,
             logs=logs,

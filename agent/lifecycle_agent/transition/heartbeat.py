@@ -5,55 +5,30 @@ from __future__ import annotations
 import random
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Protocol, TypeVar
 
-from lifecycle_agent.clients.autoscaling import GroupError, Membership, Refusal
+from lifecycle_agent.clients.autoscaling import GroupError, Refusal
 from lifecycle_agent.deadline import Deadline
 from lifecycle_agent.errors import LifecycleAgentError
 from lifecycle_agent.logline import logger
-from lifecycle_agent.model import ActionResult, Hook, LifecycleTransition
-from lifecycle_agent.transition.completion import Next, after_refusal, answer, choose_hook
+from lifecycle_agent.model import ActionResult, LifecycleTransition
+from lifecycle_agent.transition.completion import Next, after_refusal, answer
+from lifecycle_agent.transition.our_hook import (
+    LONGEST_BUSY_SECONDS,
+    LOOK_SECONDS,
+    Asked,
+    GroupClient,
+    OurHook,
+)
 from lifecycle_agent.transition.plan import ANSWER_SECONDS
 
-LOOK_SECONDS = 1.0  # first pause between two looks at the instance's state; grows to
-LONGEST_LOOK_SECONDS = 5.0  # ... this, for a fleet of hundreds shares the account's request rate; and while
-LONGEST_BUSY_SECONDS = 30.0  # ... the service says that it is too much, to this
+LONGEST_LOOK_SECONDS = (
+    5.0  # between two looks at the instance's state: a fleet shares the account's request rate
+)
 RETRY_SECONDS = 2.0  # after a failed heartbeat: several tries fit the last third of the shortest timeout
 
 # Seconds, and share of the deadline, for which the steps are held up by a group that cannot be asked, or that
 # does not know yet that it takes the instance away. A throttled minute passes within it, with room to spare.
 PATIENCE = (120.0, 0.25)
-
-AT_ITS_WORD_SECONDS = (
-    30.0  # until a configured hook is taken without its numbers; as long as the shortest timeout
-)
-
-T = TypeVar("T")
-
-
-class GroupClient(Protocol):
-    """The calls to Auto Scaling; each raises `GroupError` (see `clients.autoscaling.AutoScaling`)."""
-
-    def membership(self, deadline: Deadline) -> Membership | None:
-        """DescribeAutoScalingInstances."""
-
-    def hooks(self, group: str, deadline: Deadline) -> list[Hook]:
-        """DescribeLifecycleHooks."""
-
-    def complete(self, group: str, hook: str, result: ActionResult, deadline: Deadline) -> None:
-        """CompleteLifecycleAction."""
-
-    def heartbeat(self, group: str, hook: str, deadline: Deadline) -> None:
-        """RecordLifecycleActionHeartbeat."""
-
-
-@dataclass(frozen=True)
-class Asked:
-    """Whom we owe an answer: the group, and our hook in it."""
-
-    group: str
-    hook: Hook
 
 
 class GroupSide(threading.Thread):
@@ -68,6 +43,7 @@ class GroupSide(threading.Thread):
         group: the group's name where the metadata has it.
         deadline: the transition's; brought forward when the group will not wait as long.
         tightened: told where to, for a resumed transition to know.
+        stopped: what ends the heartbeats; tests hand in one that tells the time.
     """
 
     def __init__(
@@ -78,17 +54,15 @@ class GroupSide(threading.Thread):
         group: str | None,
         deadline: Deadline,
         tightened: Callable[[float], None],
+        stopped: threading.Event | None = None,
     ) -> None:
         super().__init__(name="group", daemon=True)
-        self._connect = connect
         self._transition = transition
-        self._configured = configured
-        self._group = group
         self._deadline = deadline
         self._tightened = tightened
         self._found = threading.Event()
-        self._stopped = threading.Event()
-        self._client: GroupClient | None = None
+        self._stopped = stopped or threading.Event()
+        self._ours = OurHook(connect, transition, configured, group, self._stopped)
         self._asked: Asked | None = None
         self._waiting: bool | None = False
         seconds, share = PATIENCE
@@ -96,9 +70,9 @@ class GroupSide(threading.Thread):
 
     def group(self, seconds: float = 0.0) -> str | None:
         """The group's name as far as it is known; waited for `seconds` once the thread has started."""
-        if self._group is None and self.ident is not None:
+        if self._ours.group is None and self.ident is not None:
             self._found.wait(seconds)
-        return self._group
+        return self._ours.group
 
     def waiting(self) -> bool | None:
         """Whether the group waits for our answer; None when that is not known, or no answer is owed."""
@@ -110,12 +84,13 @@ class GroupSide(threading.Thread):
     def run(self) -> None:
         """Find the hook, wait for the group to ask, then keep the action alive."""
         try:
-            self._find(Deadline.after(self._deadline.remaining() + ANSWER_SECONDS, self._deadline.now))
-            if self._asked is None or self._client is None:
+            until = Deadline.after(self._deadline.remaining() + ANSWER_SECONDS, self._deadline.now)
+            self._asked = self._ours.find(until)
+            if self._asked is None:
                 self._waiting = None
                 return
             self._found.set()
-            self._keep_alive(self._client, self._asked, self._until_asked(self._client))
+            self._keep_alive(self._asked, self._until_asked(self._asked.client))
         except LifecycleAgentError as error:
             logger.error("%s; %s", error.message, error.hint)
             self._waiting = None
@@ -149,10 +124,10 @@ class GroupSide(threading.Thread):
             self._found.wait(patience.remaining())
         if self._asked is None:
             # Once more: an answer that is owed is not skipped for one bad moment at the beginning.
-            self._find(patience)
-        if self._asked is None or self._client is None:
+            self._asked = self._ours.find(patience)
+        if self._asked is None:
             return "no answer is owed: the group has no lifecycle hook for this"
-        client, asked = self._client, self._asked
+        asked, client = self._asked, self._asked.client
         told = answer(
             lambda: client.complete(asked.group, asked.hook.name, result, patience),
             lambda: client.membership(patience),
@@ -163,52 +138,6 @@ class GroupSide(threading.Thread):
             say,
         )
         return f"hook {asked.hook.name}, {result.value}: {told}"
-
-    def _find(self, until: Deadline) -> None:
-        """Find the group and our hook in it, through whatever can pass."""
-        client = self._connect()
-        try:
-            # The name in the metadata is as old as the watcher: the instance may be in another group.
-            for_group = until.within(AT_ITS_WORD_SECONDS) if self._group is not None else until
-            membership = self._patiently(lambda: client.membership(until), for_group)
-            if membership is None:
-                logger.warning("no group knows this instance (any more): no answer is owed")
-                return
-            self._group = membership.group
-        except GroupError as error:
-            if self._group is None:
-                raise
-            logger.warning("%s; taking the group's name in the metadata", error.message)
-        group = self._group
-        for_numbers = until.within(AT_ITS_WORD_SECONDS) if self._configured else until
-        try:
-            hooks = self._patiently(lambda: client.hooks(group, until), for_numbers)
-            hook = choose_hook(hooks, self._configured, self._transition)
-        except GroupError as error:
-            if not self._configured:
-                raise
-            # The name is known and only the numbers are not: AWS's smallest are safe.
-            logger.warning("%s; taking the hook %r at its word", error.message, self._configured)
-            hook = Hook(self._configured, self._transition, 30.0, 3000.0, ActionResult.ABANDON)
-        if hook is None:
-            logger.warning("group %s has no lifecycle hook for this: no answer is owed", group)
-            return
-        logger.info("group %s, hook %s, heartbeat timeout %.0f s", group, hook.name, hook.heartbeat_timeout)
-        self._asked = Asked(group, hook)
-        self._client = client
-
-    def _patiently(self, call: Callable[[], T], until: Deadline) -> T:
-        """Make a call through whatever can pass."""
-        pause = LOOK_SECONDS
-        while True:
-            try:
-                return call()
-            except GroupError as error:
-                if error.refusal is not Refusal.TRANSIENT or until.passed or self._stopped.is_set():
-                    raise
-                logger.warning("%s; trying again", error.message)
-            self._stopped.wait(min(pause * random.uniform(0.5, 1.0), until.timeout(pause)))  # noqa: S311
-            pause = min(LONGEST_BUSY_SECONDS, pause * 2)
 
     def _until_asked(self, client: GroupClient) -> float:
         """Return when the group waits for our answer, or when nobody needs to know any more.
@@ -245,7 +174,7 @@ class GroupSide(threading.Thread):
             pause = min(LONGEST_BUSY_SECONDS, pause * 1.5)
         return since
 
-    def _keep_alive(self, client: GroupClient, asked: Asked, since: float) -> None:
+    def _keep_alive(self, asked: Asked, since: float) -> None:
         """Heartbeats, the first at once, until stopped, refused, or past what a heartbeat can extend.
 
         Args:
@@ -259,7 +188,7 @@ class GroupSide(threading.Thread):
         while not self._stopped.is_set() and self._deadline.now() < ends:
             sent = self._deadline.now()
             try:
-                client.heartbeat(asked.group, asked.hook.name, self._deadline)
+                asked.client.heartbeat(asked.group, asked.hook.name, self._deadline)
             except GroupError as error:
                 if accepted and error.refusal is Refusal.NOT_ACTIVE:
                     logger.info("no more heartbeats: the group does not wait any more")
