@@ -404,3 +404,16 @@ def test_a_notice_that_is_none_is_wrong_usage(job: Job, told: str) -> None:
     ran = job.by_hand("drain", "--notice", told)
     assert ran.code == 2
     ran.assert_two_lines()
+
+
+def test_after_a_reboot_the_status_still_has_the_last_transition(job: Job) -> None:
+    """The runtime directory is gone with it; the service brings the report back."""
+    assert job.by_hand("drain").code == 0
+    (job.directory / "run" / "status.json").unlink()
+    assert "last transition" not in job.by_hand("status").out
+    agent = job.start("run")
+    until(lambda: agent.said("the group wants this instance InService"))
+    shown = job.by_hand("status").out
+    assert "last transition: drain-" in shown
+    assert "discovery.deregister" in shown
+    assert agent.stop() == 0

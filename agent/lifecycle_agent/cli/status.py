@@ -6,13 +6,10 @@ from typing import Any
 
 import click
 
-from lifecycle_agent.cli import Settings
-
 
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="As JSON, for machines.")
-@click.pass_obj
-def status(settings: Settings, as_json: bool) -> None:
+def status(as_json: bool) -> None:
     """Show what the agent does now, and how the last transition went.
 
     The exit code is 0 whatever there is to show.
@@ -22,7 +19,7 @@ def status(settings: Settings, as_json: bool) -> None:
     from lifecycle_agent.files import StatusFile, runtime_dir
 
     shown: dict[str, Any] = StatusFile(runtime_dir()).read()
-    watcher, transition = shown.get("watcher") or {}, shown.get("transition") or _last_report(settings)
+    watcher, transition = shown.get("watcher") or {}, shown.get("transition") or {}
     for section in (watcher, transition):
         section["running"] = _alive(section.get("pid"))
     if as_json:
@@ -60,27 +57,3 @@ def _alive(pid: object) -> bool:
     import os
 
     return isinstance(pid, int) and pid > 0 and os.path.exists(f"/proc/{pid}")
-
-
-def _last_report(settings: Settings) -> dict[str, Any]:
-    """The last transition as its report has it, for when the runtime directory went with a reboot."""
-    from lifecycle_agent import config
-    from lifecycle_agent.errors import LifecycleAgentError
-    from lifecycle_agent.files import state_dir
-    from lifecycle_agent.transition import report
-
-    try:
-        configured = config.part(settings.path, "agent", config.AgentSection).state_dir
-    except LifecycleAgentError:
-        configured = None
-    last = report.read(state_dir(configured)) or {}
-    if not isinstance(last.get("steps"), list):
-        return {}
-    return {
-        "transition_id": last.get("transition_id"),
-        "reason": last.get("notice", {}).get("reason"),
-        "outcome": last.get("outcome"),
-        "steps": [step["name"] for step in last["steps"]],
-        "ended": last["steps"],
-        "step": "",
-    }

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from lifecycle_agent.files import replace
 from lifecycle_agent.logline import logger
@@ -31,12 +29,3 @@ def write(report: Report, directory: Path) -> None:
         replace(path_in(directory), as_json(report), durable=True)
     except OSError as error:
         logger.error("the report cannot be written: %s: %s", path_in(directory), error.strerror)
-
-
-def read(directory: Path) -> Mapping[str, Any] | None:
-    """The report of the last transition as JSON; None where there is none that can be read."""
-    try:
-        document = json.loads(path_in(directory).read_bytes())
-    except (OSError, ValueError, RecursionError):
-        return None
-    return document if isinstance(document, dict) else None

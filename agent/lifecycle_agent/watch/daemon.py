@@ -16,7 +16,7 @@ from typing import Any
 from lifecycle_agent.config import Config
 from lifecycle_agent.deadline import Deadline, boottime
 from lifecycle_agent.errors import MetadataUnavailableError
-from lifecycle_agent.files import StatusFile, replace, runtime_dir
+from lifecycle_agent.files import StatusFile, read_regular, replace, runtime_dir, state_dir
 from lifecycle_agent.logline import logger, utc
 from lifecycle_agent.model import Machine, Notice, Observation
 from lifecycle_agent.watch.decide import Memory, Phase, Start, Stay, decide
@@ -27,6 +27,8 @@ from lifecycle_agent.watch.systemd import Manager
 # What the group wants stands in the metadata until it is done, so asking late only delays; a fleet
 # that asks a throttled service more often makes it worse.
 LONGEST_PAUSE = 15.0
+
+MOST_REPORT = 1024 * 1024  # bytes; a report is some 10 KiB
 
 
 class Signals:
@@ -63,6 +65,7 @@ class Watcher:
         self._problems = 0
         self._sentence = ""
         self._kept = self._keep(config)
+        self._recall(config)
 
     def run(self) -> None:
         """Cycle until told to stop (SIGTERM, SIGINT)."""
@@ -144,6 +147,25 @@ class Watcher:
             logger.warning("the configuration cannot be kept: %s: %s", path, error.strerror)
             return None
         return path
+
+    def _recall(self, config: Config) -> None:
+        """After a reboot the status is empty: show the last transition as its report has it."""
+        if self._status.read().get("transition"):
+            return
+        try:
+            last = json.loads(read_regular(state_dir(config.agent.state_dir) / "report.json", MOST_REPORT))
+            steps = last["steps"]
+            shown = {
+                "transition_id": last["transition_id"],
+                "reason": last["notice"]["reason"],
+                "outcome": last["outcome"],
+                "steps": [step["name"] for step in steps],
+                "ended": steps,
+                "step": "",
+            }
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+            return  # there is none, or none of ours
+        self._status.update("transition", shown)
 
     def _command(self, notice: Notice, deaths: int) -> Sequence[str]:
         """The transition's command line: `drain`, as by hand, with the notice already seen."""
