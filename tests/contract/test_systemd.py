@@ -383,7 +383,9 @@ def test_while_the_machine_shuts_down(tmp_path: Path) -> None:
     assert set(answers) == set(said), said
     assert answers["stopping"]["answer"] is True
     command, late = answers["command"], answers["late"]
-    assert (command["exit_code"], command["output_tail"], command["client"]) == (4, "said", "TransientUnits")
+    assert (command["exit_code"], command["client"]) == (4, "TransientUnits")
+    # The journal does not always know whose a line is by then: who said it is gone, and its unit on the way.
+    assert command["output_tail"] in ("said", "")
     assert late["timed_out"] is True
     assert (answers["stop"]["was_active"], answers["stop"]["killed"]) == (True, False)
     assert answers["after"]["answer"] is False

@@ -67,7 +67,7 @@ class TransientUnits:
             raise LifecycleAgentError(
                 f"{argv[0]} does not die, not even of SIGKILL", f"look at `systemctl status {unit}`"
             )
-        output = _output(state["InvocationID"])
+        output = _output(unit, state["InvocationID"])
         _forget(unit)
         exited, status = state["ExecMainCode"] == _EXITED, int(state["ExecMainStatus"])
         return CommandResult(
@@ -166,7 +166,7 @@ def _ended(state: Mapping[str, str]) -> bool:
     return state["ActiveState"] in ("inactive", "failed") or state["SubState"] == "exited"
 
 
-def _output(invocation: str) -> str:
+def _output(unit: str, invocation: str) -> str:
     """The end of what the command said, as far as the journal has it."""
     call("journalctl", "--sync", limit=CALL_SECONDS)
     answer = call(
@@ -177,6 +177,10 @@ def _output(invocation: str) -> str:
         f"--lines={TAIL_LINES}",  # of 48 KiB each at most (LineMax= in journald.conf(5))
         "_TRANSPORT=stdout",
         f"_SYSTEMD_INVOCATION_ID={invocation}",
+        # Of a command that was over at once the journal may know the unit alone.
+        "+",
+        "_TRANSPORT=stdout",
+        f"_SYSTEMD_UNIT={unit}",
         limit=CALL_SECONDS,
     )
     return output_tail(answer.stdout.encode())
