@@ -16,6 +16,7 @@ from lifecycle_agent.cli.foreground import FOLLOW_SECONDS, conducted, take_lock
 from lifecycle_agent.config import Config
 from lifecycle_agent.deadline import Deadline
 from lifecycle_agent.errors import LifecycleAgentError, UsageError
+from lifecycle_agent.files import read_regular
 from lifecycle_agent.logline import logger
 from lifecycle_agent.model import Machine, Notice
 from lifecycle_agent.toml import Document
@@ -26,6 +27,8 @@ from lifecycle_agent.watch.supervisor import DONE_WITH_FAILURES
 
 # What another process on the same notice gets beyond its deadline, for the last tries of its last steps.
 SAME_SECONDS = 30.0
+
+MOST_KEPT = 4 * 1024 * 1024  # bytes of config.json: many times the most that one file of it may have
 
 _WRONG = (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError)
 
@@ -54,7 +57,7 @@ def _in_force(settings: Settings, kept: Path | None) -> Config:
     """
     try:
         if kept is not None:
-            document = Document.from_json(json.loads(kept.read_bytes()), os.environ)
+            document = Document.from_json(json.loads(read_regular(kept, MOST_KEPT)), os.environ)
             try:
                 return config.make(document)
             except LifecycleAgentError as error:

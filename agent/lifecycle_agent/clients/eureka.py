@@ -19,7 +19,7 @@ from lifecycle_agent.deadline import Deadline
 from lifecycle_agent.errors import LifecycleAgentError, UsageError
 from lifecycle_agent.model import Machine
 
-# requests is imported by the first call: it takes 95 ms, and a machine without a registry never pays them.
+# requests is imported by the first call: it takes 95 ms, and who needs only the names here does not pay them.
 
 # Seconds for a connection. One lost SYN is sent again after 1 s; a server that is still silent then is
 # one to leave for the next, as the users are waiting.

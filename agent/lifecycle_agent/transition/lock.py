@@ -28,7 +28,6 @@ class TransitionLock:
 
     def __init__(self, directory: Path) -> None:
         self.path = directory / "transition.lock"
-        self._descriptor: int | None = None
 
     def acquire(self, kind: str) -> bool:
         """Take the lock for a transition of this kind if it is free; never waits.
@@ -43,7 +42,7 @@ class TransitionLock:
         except BlockingIOError:
             os.close(descriptor)
             return False
-        self._descriptor = descriptor
+        # Never closed: the end of the process lets go of it.
         with contextlib.suppress(OSError):  # a full disk: the lock holds without a name in it
             os.ftruncate(descriptor, 0)
             os.write(descriptor, f"{os.getpid()} {kind}\n".encode())
@@ -56,9 +55,3 @@ class TransitionLock:
             return Holder(int(pid), kind)
         except (OSError, ValueError):
             return None
-
-    def release(self) -> None:
-        """Let go of the lock."""
-        if self._descriptor is not None:
-            os.close(self._descriptor)
-            self._descriptor = None
