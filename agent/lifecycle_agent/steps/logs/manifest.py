@@ -20,11 +20,14 @@ class Entry:
     Args:
         source: path or name, as os.fsdecode has it.
         key: the object, empty where there is none.
-        bytes: of the original, as far as it is in the object.
+        bytes: of the original, as far as they are in the object.
         sha256: of those bytes, in hex; empty where there is no object.
         stored_bytes: the object's size.
+        checksum: CRC32 of the whole object in base64, as S3 has it in `x-amz-checksum-crc32`.
+        started, finished: when it was opened and when it was all in the bucket, in UTC.
         complete: whether all of the source is in the object.
         why: what is missing, empty if nothing is.
+        same_as: the other name of this file whose object this is: an inode goes once.
     """
 
     source: str
@@ -32,9 +35,13 @@ class Entry:
     bytes: int = 0
     sha256: str = ""
     stored_bytes: int = 0
+    checksum: str = ""
     compression: str = "none"
+    started: str = ""
+    finished: str = ""
     complete: bool = False
     why: str = ""
+    same_as: str = ""
 
 
 def document(head: Mapping[str, Any], entries: Sequence[Entry], ignored: Mapping[str, str]) -> bytes:
@@ -49,8 +56,11 @@ def document(head: Mapping[str, Any], entries: Sequence[Entry], ignored: Mapping
         **head,
         "complete": all(entry.complete for entry in entries),
         "totals": totals(entries),
-        "files": [{**asdict(entry), **_named(entry.source)} for entry in entries],
-        "ignored": [{**_named(path), "why": why} for path, why in ignored.items()],
+        "files": [
+            {**asdict(entry), **_named("source", entry.source), **_named("same_as", entry.same_as)}
+            for entry in entries
+        ],
+        "ignored": [{**_named("source", path), "why": why} for path, why in ignored.items()],
     }
     return json.dumps(manifest, indent=1).encode()
 
@@ -59,16 +69,16 @@ def totals(entries: Sequence[Entry]) -> dict[str, int]:
     """Objects, bytes of the originals in them, bytes stored, and how many sources are not all there."""
     return {
         "files": sum(1 for entry in entries if entry.key),
-        "bytes": sum(entry.bytes for entry in entries),
-        "stored_bytes": sum(entry.stored_bytes for entry in entries),
+        "bytes": sum(entry.bytes for entry in entries if not entry.same_as),
+        "stored_bytes": sum(entry.stored_bytes for entry in entries if not entry.same_as),
         "incomplete": sum(1 for entry in entries if not entry.complete),
     }
 
 
-def _named(source: str) -> dict[str, str]:
+def _named(field: str, name: str) -> dict[str, str]:
     """The name as text, and where its bytes are not UTF-8 exactly, in base64."""
-    raw = os.fsencode(source)
+    raw = os.fsencode(name)
     try:
-        return {"source": raw.decode()}
+        return {field: raw.decode()}
     except UnicodeDecodeError:
-        return {"source": raw.decode(errors="replace"), "source_base64": base64.b64encode(raw).decode()}
+        return {field: raw.decode(errors="replace"), f"{field}_base64": base64.b64encode(raw).decode()}
