@@ -21,6 +21,7 @@ from lifecycle_agent.values import (
     choice,
     duration,
     file,
+    number,
     path,
     ports,
     secret,
@@ -28,6 +29,7 @@ from lifecycle_agent.values import (
     strings,
     table,
     tables,
+    texts,
     url,
     urls,
 )
@@ -37,6 +39,7 @@ DEFAULT_PATH = Path("/etc/lifecycle-agent/config.toml")
 T = TypeVar("T")
 
 PREFIX_PLACEHOLDERS = ("group", "instance_id", "time")
+PREFIX_LIMIT = 256  # bytes of 1024 that a key may have: what is filled in and the file's path need the rest
 
 # Names that would be refused only when they are needed, which is when nobody is there to mend them:
 # the pattern of LifecycleHookName in the Auto Scaling API, ...
@@ -48,6 +51,24 @@ BUCKET = Like(
 # ... and systemd.unit(5); a dash in front would be an option of systemctl.
 UNIT_NAME = Like(r"[A-Za-z0-9:_.\\@][A-Za-z0-9:_.\\@-]{0,254}", 'write a name like "orders.service"')
 ABSOLUTE_PATH = Like(r"/.*", "write the path from / on")
+# Key id, ARN or alias, as SSEKMSKeyId of the S3 API takes it.
+KMS_KEY = Like(r"[A-Za-z0-9:/_-]{1,2048}", "write the key's id, its ARN, or alias/NAME")
+ACCOUNT = Like(r"[0-9]{12}", "write the account's id of 12 digits")
+# The S3 user guide, "Categorizing your objects using tags"; 10 of them.
+_TAG = "letters, digits, spaces and + - = . _ : / @"
+TAG_KEY = Like(r"(?!(?i:aws:))[\w .:/=+@-]{1,128}", f'use up to 128 of {_TAG}, without "aws:" in front')
+TAG_VALUE = Like(r"[\w .:/=+@-]{0,256}", f"use up to 256 of {_TAG}")
+# Those of a general purpose bucket; in others (directory buckets, Outposts, ...) there is one, and no choice.
+STORAGE_CLASSES = (
+    "STANDARD",
+    "STANDARD_IA",
+    "ONEZONE_IA",
+    "INTELLIGENT_TIERING",
+    "GLACIER_IR",
+    "GLACIER",
+    "DEEP_ARCHIVE",
+    "REDUCED_REDUNDANCY",
+)
 
 
 @dataclass(frozen=True)
@@ -138,13 +159,26 @@ class LaunchSection:
 
 @dataclass(frozen=True)
 class LogsSection:
-    """`[logs]`: what is saved before the disk is gone, and where to."""
+    """`[logs]`: what is saved before the disk is gone, where to, and how it is kept there."""
 
     bucket: str = string("", like=BUCKET, required=True)
+    bucket_owner: str = string("", like=ACCOUNT)
     prefix: str = string("asg/{group}/{instance_id}/{time}")
     paths: tuple[str, ...] = strings(like=ABSOLUTE_PATH)
+    exclude: tuple[str, ...] = strings(like=ABSOLUTE_PATH)
+    first: tuple[str, ...] = strings(like=ABSOLUTE_PATH)
+    last: tuple[str, ...] = strings(like=ABSOLUTE_PATH)
     journal_units: tuple[str, ...] = strings(like=UNIT_NAME)
+    journal_since: float | None = duration("boot", "1s", "8760h", word="boot")  # None is the boot
+    journal_format: str = choice("export", "json")
     compression: str = choice("zstd", "gzip", "none")
+    encryption: str = choice("", "SSE-S3", "SSE-KMS")
+    kms_key_id: str = string("", like=KMS_KEY)
+    storage_class: str = choice("", *STORAGE_CLASSES)
+    tags: Mapping[str, str] = texts(10, TAG_KEY, TAG_VALUE)
+    ship: str = choice("end", "closed")
+    ship_interval: float = duration("5m", "10s", "24h")
+    ship_rate: int = number(20, 1, 100_000)  # Mbit/s
 
 
 @dataclass(frozen=True)
@@ -218,7 +252,11 @@ def part(config_path: Path, key: str, section: type[T], environ: Mapping[str, st
     Raises:
         UsageError: the files cannot be read, or what is in this section cannot be used.
     """
-    return toml.Document.read(config_path, environ).part(key, section)
+    document = toml.Document.read(config_path, environ)
+    value = document.part(key, section)
+    if isinstance(value, LogsSection):
+        _check_logs(value, document)
+    return value
 
 
 def not_acted_on(config: Config) -> list[str]:
@@ -253,7 +291,15 @@ def _check_together(config: Config, document: toml.Document) -> None:
             "drain.idle.quiet", "is longer than drain.idle.timeout", "make drain.idle.timeout the longer one"
         )
     if config.logs is not None:
-        _check_prefix(config.logs.prefix, document)
+        _check_logs(config.logs, document)
+
+
+def _check_logs(logs: LogsSection, document: toml.Document) -> None:
+    _check_prefix(logs.prefix, document)
+    if logs.kms_key_id and logs.encryption != "SSE-KMS":
+        raise document.error(
+            "logs.kms_key_id", "is set without SSE-KMS", 'set logs.encryption = "SSE-KMS", or remove it'
+        )
 
 
 def _check_prefix(prefix: str, document: toml.Document) -> None:
@@ -264,6 +310,10 @@ def _check_prefix(prefix: str, document: toml.Document) -> None:
     rest = re.sub(r"\{[^{}]*\}", "", prefix)
     if "{" in rest or "}" in rest:
         raise document.error("logs.prefix", f"has a single brace: {prefix!r}", f"placeholders are {allowed}")
+    if len(prefix.encode()) > PREFIX_LIMIT:
+        raise document.error(
+            "logs.prefix", f"is {len(prefix.encode())} bytes long", f"use at most {PREFIX_LIMIT}"
+        )
     if any(part in (".", "..") for part in prefix.split("/")):
         raise document.error("logs.prefix", f"has a relative part: {prefix!r}", "write it without . and ..")
 

@@ -100,21 +100,34 @@ def parse_duration(text: object) -> float:
     return sum(float(number) * _UNITS[unit] for number, unit in parts)
 
 
-def duration(default: str, at_least: str = "0s", at_most: str = "48h") -> Any:
-    """A field of seconds, written as a string with a unit."""
+def duration(default: str, at_least: str = "0s", at_most: str = "48h", word: str = "") -> Any:
+    """A field of seconds, written as a string with a unit; `word` may stand instead, and reads as None."""
     least, most = parse_duration(at_least), parse_duration(at_most)
 
-    def read(value: Any, _: Place) -> float:
+    def read(value: Any, _: Place) -> float | None:
+        if word and value == word:
+            return None
         try:
             seconds = parse_duration(value)
         except ValueError as error:
-            hint = 'write a string like "90s", "10m" or "1h30m"'
+            hint = 'write a string like "90s", "10m" or "1h30m"' + (f', or "{word}"' if word else "")
             raise Wrong(f"is not a duration: {shown(value)}", hint) from error
         if not least <= seconds <= most:
             raise Wrong(f"is out of range: {shown(value)}", f"use {at_least} to {at_most}")
         return seconds
 
-    return _field(read, parse_duration(default))
+    return _field(read, None if default == word else parse_duration(default))
+
+
+def number(default: int, at_least: int, at_most: int) -> Any:
+    """A field that is a whole number."""
+
+    def read(value: Any, _: Place) -> int:
+        if not isinstance(value, int) or isinstance(value, bool) or not at_least <= value <= at_most:
+            raise Wrong(f"is {shown(value)}", f"use a whole number from {at_least} to {at_most}")
+        return value
+
+    return _field(read, default)
 
 
 def string(default: str, like: Like | None = None, required: bool = False) -> Any:
@@ -160,6 +173,22 @@ def strings(
         return texts
 
     return _field(read, default, required)
+
+
+def texts(at_most: int, key_like: Like, value_like: Like) -> Any:
+    """A field that is a table of names to texts."""
+
+    def read(value: Any, _: Place) -> Mapping[str, str]:
+        if not isinstance(value, Mapping):
+            raise Wrong(f"is not a table: {shown(value)}", 'write a table: { name = "text" }')
+        if len(value) > at_most:
+            raise Wrong(f"has {len(value)} entries", f"remove some: there may be {at_most}")
+        for name, text in value.items():
+            _check_like(_text(name), key_like)
+            _check_like(_text(text), value_like)
+        return dict(value)
+
+    return field(default_factory=dict, metadata={"reader": read})
 
 
 def ports() -> Any:

@@ -12,7 +12,8 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -123,6 +124,21 @@ def connect() -> S3:
     return S3(BUCKET, "us-east-1")
 
 
+def put(
+    store: S3, data: bytes = b"", metadata: Mapping[str, str] | None = None, deadline: Deadline | None = None
+) -> None:
+    store.put("k", data, zlib.crc32(data), deadline or Deadline.after(30), "text/plain", metadata or {})
+
+
+def begin(store: S3) -> str:
+    return store.begin("k", Deadline.after(30), "text/plain")
+
+
+def send_part(store: S3, upload_id: str, number: int, data: bytes) -> tuple[str, int]:
+    crc = zlib.crc32(data)
+    return store.send_part("k", upload_id, number, memoryview(data), crc, Deadline.after(30)), crc
+
+
 def noise(size: int) -> bytes:
     """Bytes that no compression makes smaller, the same in each run."""
     return hashlib.shake_128(b"noise").digest(size)
@@ -141,9 +157,9 @@ class Job:
         pass
 
 
-def save(pattern: str, compression: str = "zstd", progress: Path | None = None, seconds: float = 60) -> Done:
+def save(pattern: str, compression: str = "zstd", record: Path | None = None, seconds: float = 60) -> Done:
     section = LogsSection(bucket=BUCKET, paths=(pattern,), compression=compression)
-    step = Logs(section, later(BUCKET, "us-east-1"), VALUES, progress=progress, part=PART)
+    step = Logs(section, later(BUCKET, "us-east-1"), VALUES, record=record, part=PART)
     return step.run(Job(seconds))
 
 
@@ -210,7 +226,7 @@ def test_every_upload_carries_a_checksum_that_the_server_verifies(world: World, 
 
 
 def test_an_object_carries_size_and_sha256_of_its_original(world: World) -> None:
-    connect().put("k", b"data", Deadline.after(30), "text/plain", {"sha256": "s", "bytes": "4"})
+    put(connect(), b"data", {"sha256": "s", "bytes": "4"})
     head = connect().head("k", Deadline.after(30))
     assert head is not None
     assert (head.size, dict(head.metadata)) == (4, {"sha256": "s", "bytes": "4"})
@@ -275,14 +291,14 @@ def test_what_does_not_pass_says_what_to_do(
     assert hint in caught.value.hint
     assert "'acme-logs'" in caught.value.message or f"s3://{BUCKET}/" in caught.value.message
     with pytest.raises(S3Error) as direct:
-        connect().put("k", b"", Deadline.after(30), "text/plain", {})
+        put(connect())
     assert direct.value.code == code
     world.spoil = lambda request: None
 
 
 def test_no_such_bucket_says_so(world: World) -> None:
     with pytest.raises(S3Error, match="there is no bucket 'nowhere'") as caught:
-        S3("nowhere", "us-east-1").put("k", b"", Deadline.after(30), "text/plain", {})
+        put(S3("nowhere", "us-east-1"))
     assert caught.value.code == "NoSuchBucket"
     assert caught.value.hopeless
 
@@ -292,7 +308,7 @@ def test_no_credentials_says_so(world: World, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     with pytest.raises(S3Error, match="no AWS credentials"):
-        connect().put("k", b"", Deadline.after(30), "text/plain", {})
+        put(connect())
     monkeypatch.undo()
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
@@ -307,7 +323,7 @@ def test_an_endpoint_that_is_not_there_says_so(world: World, monkeypatch: pytest
             only_here.setenv("AWS_ENDPOINT_URL_S3", f"http://127.0.0.1:{refusing.getsockname()[1]}")
             store = connect()
         with pytest.raises(S3Error, match="no answer from S3 for bucket 'acme-logs'") as caught:
-            store.put("k", b"", Deadline.after(30), "text/plain", {})
+            put(store)
     assert caught.value.hopeless
 
 
@@ -354,7 +370,7 @@ def test_sending_stops_between_two_blocks_at_the_deadline(world: World) -> None:
 
     world.spoil = late
     with pytest.raises(OutOfTime):
-        connect().put("k", bytes(32 << 20), Deadline.after(50, lambda: now[0]), "text/plain", {})
+        put(connect(), bytes(32 << 20), deadline=Deadline.after(50, lambda: now[0]))
 
 
 def test_completed_although_the_answer_was_lost(world: World) -> None:
@@ -370,18 +386,20 @@ def test_completed_although_the_answer_was_lost(world: World) -> None:
         request["CONTENT_LENGTH"] = ""  # it has been read
         return 500, "InternalError", {}
 
-    upload = connect().begin("k", Deadline.after(30), "text/plain", {})
-    upload.send(noise(PART), Deadline.after(30))
-    upload.send(b"rest", Deadline.after(30))
+    data = noise(PART) + b"rest"
+    store = connect()
+    upload = begin(store)
+    parts = [send_part(store, upload, 1, data[:PART]), send_part(store, upload, 2, data[PART:])]
     world.spoil = lose
-    upload.complete(Deadline.after(30))
-    assert stored("k") == noise(PART) + b"rest"
+    store.complete("k", upload, parts, len(data), zlib.crc32(data), Deadline.after(30))
+    assert stored("k") == data
 
 
 def test_aborting_what_is_gone_is_no_error(world: World) -> None:
-    upload = connect().begin("k", Deadline.after(30), "text/plain", {})
-    upload.abort(Deadline.after(30))
-    upload.abort(Deadline.after(30))
+    store = connect()
+    upload = begin(store)
+    store.abort("k", upload, Deadline.after(30))
+    store.abort("k", upload, Deadline.after(30))
 
 
 CHILD = """
@@ -389,7 +407,7 @@ import json, sys
 sys.path.insert(0, sys.argv[1])
 from pathlib import Path
 from test_s3 import save
-save(sys.argv[2], progress=Path(sys.argv[3]))
+save(sys.argv[2], record=Path(sys.argv[3]))
 """
 
 
@@ -421,7 +439,7 @@ def test_killed_and_started_again_it_sends_only_the_rest(world: World, tmp_path:
         world.spoil = lambda request: None
         release.set()
     world.seen.clear()
-    assert save(f"{tmp_path}/logs/*", progress=progress).warnings == ()
+    assert save(f"{tmp_path}/logs/*", record=progress).warnings == ()
     prove(originals)
     put_again = {Path(one.partition("?")[0]).name for one in world.sent("PUT", "")}
     assert put_again == ({"manifest.json"} if at == "manifest.json" else {"large.log.zst", "manifest.json"})

@@ -1,4 +1,4 @@
-"""Commands and units against a real systemd, booted as PID 1 in a container.
+"""Commands, units and the journal against a real systemd, booted as PID 1 in a container.
 
 What `Commands` promises is one set of cases, run on process groups here and on transient units there.
 """
@@ -53,6 +53,21 @@ except LifecycleAgentError as error:
 except Interrupted:
     answer = {"interrupted": True}
 print(json.dumps(answer | {"client": type(client).__name__}))
+"""
+
+
+# The journal of one unit, as it comes.
+EXPORT = """
+import json, sys
+sys.path.insert(0, sys.argv[1])
+from lifecycle_agent.clients.journald import JournalExport
+from lifecycle_agent.deadline import Deadline
+
+unit, since, form = json.loads(sys.argv[2])
+export = JournalExport(unit, Deadline.after(60), since, form)
+for data in iter(lambda: export.read(65536), b""):
+    sys.stdout.buffer.write(data)
+export.close()
 """
 
 
@@ -341,6 +356,48 @@ class TestUnits:
 
     def test_a_machine_that_runs(self, units: Place) -> None:
         assert self.ask(units, "manager_stopping", seconds=None)["answer"] is False
+
+
+# journalctl leaves out of its JSON what is longer than 4096 bytes, if it may.
+SAID = ("one", "größer", "x" * 10_000)
+
+
+@pytest.fixture(scope="module")
+def talker(machine: Machine) -> Machine:
+    """The machine, and a unit in it that has said something."""
+    (machine.shared / "said").write_text("\n".join([*SAID, ""]))
+    machine.unit("talker.service", service("/bin/cat /shared/said", "Type=oneshot"))
+    assert machine.call("systemctl", "start", "talker.service").returncode == 0
+    assert machine.call("journalctl", "--sync").returncode == 0
+    return machine
+
+
+@pytest.mark.once
+class TestJournal:
+    def read(self, machine: Machine, unit: str, since: float | None, form: str) -> bytes:
+        argv = machine.argv("python3", "-B", "-c", EXPORT, "/agent", json.dumps([unit, since, form]))
+        return subprocess.run(argv, capture_output=True, timeout=LIMIT, check=True).stdout
+
+    @pytest.mark.parametrize("since", [None, 3600], ids=["boot", "an hour"])
+    def test_as_json(self, talker: Machine, since: float | None) -> None:
+        lines = self.read(talker, "talker.service", since, "json").splitlines()
+
+        entries = [json.loads(line) for line in lines]
+        said = [entry["MESSAGE"] for entry in entries if entry["_PID"] != "1"]
+        assert said == list(SAID)
+        assert {entry["SYSLOG_IDENTIFIER"] for entry in entries} == {"cat", "systemd"}
+
+    @pytest.mark.parametrize("since", [None, 3600], ids=["boot", "an hour"])
+    def test_as_export(self, talker: Machine, since: float | None) -> None:
+        data = self.read(talker, "talker.service", since, "export")
+
+        for text in SAID:
+            assert f"\nMESSAGE={text}\n".encode() in data
+        assert all(entry.startswith(b"__CURSOR=") for entry in data.rstrip(b"\n").split(b"\n\n"))
+
+    def test_another_units_and_an_older_one_are_not_in_it(self, talker: Machine) -> None:
+        assert self.read(talker, "nothing.service", None, "json") == b""
+        assert self.read(talker, "talker.service", -3600, "json") == b""
 
 
 @pytest.mark.once

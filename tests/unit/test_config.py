@@ -8,11 +8,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import botocore.session
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lifecycle_agent.config import Config, load
+from lifecycle_agent.config import STORAGE_CLASSES, Config, LogsSection, load
 from lifecycle_agent.errors import UsageError
 from tests.unit.configuration import EXAMPLE, PASSWORD, Files, refused
 
@@ -50,6 +51,56 @@ def test_an_empty_file_is_enough(configuration: Files) -> None:
 )
 def test_durations(configuration: Files, text: str, seconds: float) -> None:
     assert load(configuration(f'drain.idle.timeout = "{text}"'), {}).drain.idle.timeout == seconds
+
+
+def test_everything_about_logs(configuration: Files) -> None:
+    text = """
+        [logs]
+        bucket = "acme-logs"
+        bucket_owner = "123456789012"
+        paths = ["/var/log/**"]
+        exclude = ["/var/log/audit", "/var/log/**/*.tmp"]
+        first = ["/var/log/orders/*.log"]
+        last = ["/var/log/**/*.gz"]
+        journal_since = "24h"
+        journal_format = "json"
+        encryption = "SSE-KMS"
+        kms_key_id = "arn:aws:kms:eu-west-1:123456789012:key/1234abcd-12ab-34cd-56ef-1234567890ab"
+        storage_class = "STANDARD_IA"
+        ship = "closed"
+        ship_interval = "1m"
+        ship_rate = 50
+        [logs.tags]
+        "cost center" = "Bücher + mehr"
+        team = ""
+    """
+
+    logs = load(configuration(text), {}).logs
+
+    assert logs is not None
+    assert logs.exclude == ("/var/log/audit", "/var/log/**/*.tmp")
+    assert (logs.first, logs.last) == (("/var/log/orders/*.log",), ("/var/log/**/*.gz",))
+    assert (logs.journal_since, logs.journal_format) == (86400, "json")
+    assert (logs.encryption, logs.storage_class, logs.bucket_owner) == (
+        ("SSE-KMS", "STANDARD_IA", "123456789012")
+    )
+    assert logs.kms_key_id.endswith("90ab")
+    assert logs.tags == {"cost center": "Bücher + mehr", "team": ""}
+    assert (logs.ship, logs.ship_interval, logs.ship_rate) == ("closed", 60, 50)
+
+
+def test_logs_are_kept_as_the_bucket_has_it_unless_somebody_says_more(configuration: Files) -> None:
+    logs = load(configuration('logs = { bucket = "b", journal_since = "boot" }'), {}).logs
+
+    assert logs == LogsSection(bucket="b")
+    assert logs.journal_since is None
+    assert (logs.encryption, logs.storage_class, logs.tags, logs.ship) == ("", "", {}, "end")
+
+
+def test_s3_knows_every_storage_class() -> None:
+    model: Any = botocore.session.get_session().get_service_model("s3")
+
+    assert set(STORAGE_CLASSES) <= set(model.shape_for("StorageClass").enum)
 
 
 @pytest.mark.parametrize(
@@ -109,6 +160,52 @@ def test_durations(configuration: Files, text: str, seconds: float) -> None:
         ('logs.bucket = "s3://acme"', "logs.bucket", 'cannot be "s3://acme"', "name alone"),
         ('agent.state_dir = "state"', "agent.state_dir", "not an absolute path", "from / on"),
         ('logs.bucket = "b"\nlogs.paths = ["*.log"]', "logs.paths", 'cannot be "*.log"', "from / on"),
+        ('logs.exclude = ["*.gz"]\nlogs.bucket = "b"', "logs.exclude", 'cannot be "*.gz"', "from / on"),
+        ('logs.first = ["a"]\nlogs.bucket = "b"', "logs.first", 'cannot be "a"', "from / on"),
+        ('logs.last = "/a"\nlogs.bucket = "b"', "logs.last", 'is not a list: "/a"', "[ ... ]"),
+        # how logs are kept and sent
+        (
+            'logs.journal_since = "bot"\nlogs.bucket = "b"',
+            "logs.journal_since",
+            "not a duration",
+            'or "boot"',
+        ),
+        ('logs.journal_since = "0s"\nlogs.bucket = "b"', "logs.journal_since", "out of range", "1s to"),
+        ('logs.journal_format = "cat"\nlogs.bucket = "b"', "logs.journal_format", 'is "cat"', '"json"'),
+        ('logs.encryption = "AES256"\nlogs.bucket = "b"', "logs.encryption", 'is "AES256"', '"SSE-KMS"'),
+        (
+            'logs = { bucket = "b", encryption = "SSE-KMS", kms_key_id = "a key" }',
+            "logs.kms_key_id",
+            'cannot be "a key"',
+            "alias/NAME",
+        ),
+        (
+            'logs = { bucket = "b", encryption = "SSE-S3", kms_key_id = "alias/logs" }',
+            "logs.kms_key_id",
+            "without SSE-KMS",
+            "remove it",
+        ),
+        ('logs.storage_class = "SNOW"\nlogs.bucket = "b"', "logs.storage_class", 'is "SNOW"', '"GLACIER_IR"'),
+        ('logs.bucket_owner = "12345"\nlogs.bucket = "b"', "logs.bucket_owner", 'be "12345"', "12 digits"),
+        ('logs.bucket_owner = 12\nlogs.bucket = "b"', "logs.bucket_owner", "not a string: 12", "quotes"),
+        ('logs.tags = ["a"]\nlogs.bucket = "b"', "logs.tags", "is not a table: a list", "{ name ="),
+        ('logs = { bucket = "b", tags = { a = 1 } }', "logs.tags", "is not a string: 1", "quotes"),
+        ('logs = { bucket = "b", tags = { "" = "" } }', "logs.tags", 'cannot be ""', "up to 128"),
+        ('logs = { bucket = "b", tags = { "a;b" = "" } }', "logs.tags", 'cannot be "a;b"', "letters"),
+        ('logs = { bucket = "b", tags = { "Aws:a" = "" } }', "logs.tags", 'cannot be "Aws:a"', '"aws:"'),
+        (f'[logs]\nbucket = "b"\ntags = {{ {"k" * 129} = "" }}', "logs.tags", "cannot be", "up to 128"),
+        (f'[logs]\nbucket = "b"\ntags = {{ k = "{"v" * 257}" }}', "logs.tags", "cannot be", "up to 256"),
+        (
+            f'[logs]\nbucket = "b"\n[logs.tags]\n{"".join(f"k{n} = 1{chr(10)}" for n in range(11))}',
+            "logs.tags",
+            "has 11 entries",
+            "10",
+        ),
+        ('logs.ship = true\nlogs.bucket = "b"', "logs.ship", "is true", '"end", "closed"'),
+        ('logs.ship_interval = "9s"\nlogs.bucket = "b"', "logs.ship_interval", "out of range", "10s to 24h"),
+        ('logs.ship_rate = 0\nlogs.bucket = "b"', "logs.ship_rate", "is 0", "from 1 to"),
+        ('logs.ship_rate = 1.5\nlogs.bucket = "b"', "logs.ship_rate", "is 1.5", "whole number"),
+        ('logs.ship_rate = true\nlogs.bucket = "b"', "logs.ship_rate", "is true", "whole number"),
         # missing
         ("[logs]", "logs.bucket", "is missing", "no default"),
         ('logs.bucket = ""', "logs.bucket", "is empty", "value"),
@@ -121,6 +218,7 @@ def test_durations(configuration: Files, text: str, seconds: float) -> None:
         ('logs.bucket = "b"\nlogs.prefix = "{host}"', "logs.prefix", "placeholder {host}", "{group}"),
         ('logs.bucket = "b"\nlogs.prefix = "a{"', "logs.prefix", "single brace", "{group}"),
         ('logs.bucket = "b"\nlogs.prefix = "a/../b"', "logs.prefix", "relative part", "without"),
+        (f'logs.bucket = "b"\nlogs.prefix = "{"ü" * 129}"', "logs.prefix", "is 258 bytes long", "256"),
         # impossible together
         ('eureka.username = "me"', "eureka.username", "has no password", "password_file"),
         ('eureka.password_file = "eureka-password"', "eureka.password_file", "no username", "username"),
@@ -203,7 +301,7 @@ def test_the_reference_lists_every_key() -> None:
 # Anything at all
 
 NAMES = """agent eureka drain logs notify spot idle command http urls url argv timeout ports paths prefix
-    action bucket password_file kind poll_interval"""
+    action bucket tags ship_rate password_file kind poll_interval"""
 KEYS = st.sampled_from(NAMES.split())
 SCALARS = st.one_of(
     st.sampled_from(["true", "-1", "80", "nan", "inf", "1e400", "1979-05-27", "07:32:00", "0x1f"]),

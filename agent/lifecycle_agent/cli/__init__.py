@@ -19,6 +19,7 @@ COMMANDS = {
     "drain": "drain",
     "undrain": "undrain",
     "status": "status",
+    "logs": "logs",
     "complete": "complete",
     "heartbeat": "heartbeat",
     "rehearse": "rehearse",

@@ -9,7 +9,9 @@ import os
 from typing import Any
 
 
-def make_client(service: str, region: str, connect_seconds: float, read_seconds: float) -> Any:
+def make_client(
+    service: str, region: str, connect_seconds: float, read_seconds: float, connections: int = 2
+) -> Any:
     """A client of a service, with the instance's own credentials.
 
     Credentials are looked for when a client is made, and one that found none never will: make another.
@@ -20,20 +22,22 @@ def make_client(service: str, region: str, connect_seconds: float, read_seconds:
         region: where the environment names none.
         connect_seconds: for a connection.
         read_seconds: of silence, in an answer.
+        connections: kept open for the next request, at most.
     """
-    import boto3.session
+    import botocore.session
     from botocore.config import Config
 
     # One for each client: boto3's default session must not be used by two threads at once.
-    session = boto3.session.Session()
-    return session.client(
-        service,  # type: ignore[call-overload]
+    session = botocore.session.get_session()
+    return session.create_client(
+        service,
         # botocore itself reads AWS_DEFAULT_REGION alone
-        region_name=os.environ.get("AWS_REGION") or session.region_name or region,
+        region_name=os.environ.get("AWS_REGION") or session.get_config_variable("region") or region,
         config=Config(
             connect_timeout=connect_seconds,
             read_timeout=read_seconds,
             retries={"total_max_attempts": 1, "mode": "standard"},  # ours know the deadline
             tcp_keepalive=True,
+            max_pool_connections=connections,
         ),
     )

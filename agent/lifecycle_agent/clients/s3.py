@@ -10,13 +10,25 @@ import io
 import random
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import urlencode
 
 from lifecycle_agent.clients.aws import make_client
-from lifecycle_agent.clients.s3_errors import OutOfTime, S3Error, explain, transient
+from lifecycle_agent.clients.crc32 import in_base64
+from lifecycle_agent.clients.s3_errors import (
+    NOT_THERE,
+    OutOfTime,
+    S3Error,
+    WrongChecksum,
+    expired,
+    explain,
+    transient,
+)
+from lifecycle_agent.config import LogsSection
 from lifecycle_agent.deadline import Deadline
 
 if TYPE_CHECKING:
@@ -35,8 +47,50 @@ RETRY_SECONDS = 20.0
 # Between tries, doubled each time from the first to the last; jittered, so that many instances that are
 # taken away together do not come back together.
 FIRST_PAUSE, LAST_PAUSE = 0.1, 3.0
-# Not CRC64NVME, today's default of S3: it needs awscrt, which costs memory.
-CHECKSUM: Any = "CRC32"
+# Kept open, for all the threads that send at once.
+CONNECTIONS = 16
+# Not CRC64NVME, today's default of S3: it needs awscrt, which costs memory. FULL_OBJECT: the same number for
+# the same object however it was cut into parts, so that anybody can compute it.
+CHECKSUM: Any = {"ChecksumAlgorithm": "CRC32"}
+OF_THE_WHOLE: Any = {"ChecksumType": "FULL_OBJECT"}
+
+
+@dataclass(frozen=True)
+class Storage:
+    """How objects are kept; empty means as the bucket has it.
+
+    Args:
+        encryption: `SSE-S3` or `SSE-KMS`.
+        kms_key_id: the key for SSE-KMS; the account's own for S3 where none is named.
+        storage_class: S3's name for it.
+        bucket_owner: the account that must own the bucket, 12 digits; every request is refused otherwise.
+        tags: of each object.
+    """
+
+    encryption: str = ""
+    kms_key_id: str = ""
+    storage_class: str = ""
+    bucket_owner: str = ""
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, section: LogsSection) -> Storage:
+        """As it is configured."""
+        return cls(**{each.name: getattr(section, each.name) for each in fields(cls)})
+
+    def of_object(self) -> Any:
+        """The parameters of a request that makes an object."""
+        named = {
+            "ServerSideEncryption": {"SSE-S3": "AES256", "SSE-KMS": "aws:kms"}.get(self.encryption, ""),
+            "SSEKMSKeyId": self.kms_key_id,
+            "StorageClass": self.storage_class,
+            "Tagging": urlencode(self.tags),
+        }
+        return {name: value for name, value in named.items() if value}
+
+    def of_request(self) -> Any:
+        """The parameters of every request."""
+        return {"ExpectedBucketOwner": self.bucket_owner} if self.bucket_owner else {}
 
 
 @dataclass(frozen=True)
@@ -58,55 +112,140 @@ class S3:
     may outlast it by `READ_TIMEOUT`: who has to be on time calls from a thread that can be left behind.
     """
 
-    def __init__(self, bucket: str, region: str) -> None:
+    def __init__(self, bucket: str, region: str, storage: Storage | None = None) -> None:
         self.bucket = bucket
         self._region = region
+        self._storage = storage or Storage()
         self._client = self._make()
 
     def _make(self) -> S3Client:
-        client: S3Client = make_client("s3", self._region, CONNECT_TIMEOUT, READ_TIMEOUT)
+        client: S3Client = make_client("s3", self._region, CONNECT_TIMEOUT, READ_TIMEOUT, CONNECTIONS)
         return client
 
     def put(
-        self, key: str, data: bytes, deadline: Deadline, content_type: str, metadata: Mapping[str, str]
+        self,
+        key: str,
+        data: bytes | memoryview,
+        crc: int,
+        deadline: Deadline,
+        content_type: str,
+        metadata: Mapping[str, str],
     ) -> None:
-        """PutObject: `data` is at `key` when this returns, its checksum verified by the server."""
+        """PutObject: `data` is at `key` when this returns, its CRC32 `crc` verified by the server."""
         self._call(
             key,
             deadline,
             lambda: self._client.put_object(
-                Bucket=self.bucket,
-                Key=key,
-                Body=_Body(data, deadline),
+                **self._at(key),
+                **self._storage.of_object(),
+                Body=_body(data, deadline),
                 ContentType=content_type,
                 Metadata=dict(metadata),
-                ChecksumAlgorithm=CHECKSUM,
+                ChecksumCRC32=in_base64(crc),
             ),
+            in_base64(crc),
         )
 
-    def begin(
-        self, key: str, deadline: Deadline, content_type: str, metadata: Mapping[str, str]
-    ) -> Multipart:
-        """CreateMultipartUpload: nothing is at `key` before `complete`."""
+    def begin(self, key: str, deadline: Deadline, content_type: str) -> str:
+        """CreateMultipartUpload: returns its id. Nothing is at `key` before `complete`."""
         answer = self._call(
             key,
             deadline,
             lambda: self._client.create_multipart_upload(
-                Bucket=self.bucket,
-                Key=key,
+                **self._at(key),
+                **self._storage.of_object(),
+                **CHECKSUM,
+                **OF_THE_WHOLE,
                 ContentType=content_type,
-                Metadata=dict(metadata),
-                ChecksumAlgorithm=CHECKSUM,
             ),
         )
-        return Multipart(self, key, answer["UploadId"])
+        return answer["UploadId"]
+
+    def send_part(
+        self, key: str, upload_id: str, number: int, data: memoryview, crc: int, deadline: Deadline
+    ) -> str:
+        """UploadPart: returns the part's ETag. At least 5 MiB except for the last one."""
+        answer = self._call(
+            key,
+            deadline,
+            lambda: self._client.upload_part(
+                **self._at(key),
+                UploadId=upload_id,
+                PartNumber=number,
+                Body=_body(data, deadline),
+                ChecksumCRC32=in_base64(crc),
+            ),
+            in_base64(crc),
+        )
+        return answer["ETag"]
+
+    def parts(self, key: str, upload_id: str, deadline: Deadline) -> dict[int, str] | None:
+        """ListParts: the ETag of each part that is there by its number, None where no such upload is."""
+        found: dict[int, str] = {}
+        marker = 0
+        while True:
+            try:
+                answer = self._call(key, deadline, partial(self._list, key, upload_id, marker))
+            except S3Error as error:
+                if error.code in NOT_THERE:
+                    return None
+                raise
+            found.update({part["PartNumber"]: part["ETag"] for part in answer.get("Parts", ())})
+            following = answer.get("NextPartNumberMarker", 0)
+            if not answer.get("IsTruncated") or following <= marker:
+                return found
+            marker = following
+
+    def _list(self, key: str, upload_id: str, after: int) -> Any:
+        return self._client.list_parts(**self._at(key), UploadId=upload_id, PartNumberMarker=after)
+
+    def complete(
+        self,
+        key: str,
+        upload_id: str,
+        parts: Sequence[tuple[str, int]],
+        size: int,
+        crc: int,
+        deadline: Deadline,
+    ) -> None:
+        """CompleteMultipartUpload: the parts are the object.
+
+        Args:
+            parts: ETag and CRC32 of each, from number 1 on.
+            size: bytes of all of them.
+            crc: CRC32 of all of them.
+        """
+        listed: Any = [
+            {"PartNumber": number, "ETag": etag, "ChecksumCRC32": in_base64(part)}
+            for number, (etag, part) in enumerate(parts, 1)
+        ]
+        try:
+            self._call(
+                key,
+                deadline,
+                lambda: self._client.complete_multipart_upload(
+                    **self._at(key),
+                    **OF_THE_WHOLE,
+                    UploadId=upload_id,
+                    MultipartUpload={"Parts": listed},
+                    ChecksumCRC32=in_base64(crc),
+                ),
+                in_base64(crc),
+            )
+        except S3Error as error:
+            # The answer to a first try may have been lost on its way, then the second finds no upload.
+            if error.code not in NOT_THERE:
+                raise
+            stored = self.head(key, deadline)
+            if stored is None or stored.size != size:
+                raise
 
     def head(self, key: str, deadline: Deadline) -> Stored | None:
         """HeadObject, None where nothing is. It needs `s3:GetObject`, which a role that only writes lacks."""
         try:
-            answer = self._call(key, deadline, lambda: self._client.head_object(Bucket=self.bucket, Key=key))
+            answer = self._call(key, deadline, lambda: self._client.head_object(**self._at(key)))
         except S3Error as error:
-            if error.code in ("404", "NoSuchKey", "NotFound"):
+            if error.code in NOT_THERE:
                 return None
             raise
         return Stored(answer["ContentLength"], answer["Metadata"])
@@ -117,110 +256,91 @@ class S3:
             self._call(
                 key,
                 deadline,
-                lambda: self._client.abort_multipart_upload(Bucket=self.bucket, Key=key, UploadId=upload_id),
+                lambda: self._client.abort_multipart_upload(**self._at(key), UploadId=upload_id),
             )
         except S3Error as error:
-            if error.code != "NoSuchUpload":
+            if error.code not in NOT_THERE:
                 raise
 
-    def _call(self, key: str, deadline: Deadline, request: Callable[[], T]) -> T:
+    def _at(self, key: str) -> Any:
+        return {"Bucket": self.bucket, "Key": key, **self._storage.of_request()}
+
+    def _call(self, key: str, deadline: Deadline, request: Callable[[], T], crc: str = "") -> T:
+        """Try until it is done.
+
+        Args:
+            crc: what the answer has to give back, where it says a CRC32 of the whole.
+        """
         from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
 
         patience = deadline.within(RETRY_SECONDS)
         pause = FIRST_PAUSE
+        renewed = False
         while True:
             if deadline.passed:
                 raise OutOfTime(self.bucket, key)
             try:
-                return request()
+                answer = request()
             except (BotoCoreError, ClientError) as error:
                 if deadline.passed:
                     raise OutOfTime(self.bucket, key) from error
-                if patience.passed or not transient(error):
+                outdated = expired(error) and not renewed
+                if patience.passed or not (outdated or transient(error)):
                     raise explain(error, self.bucket, key) from error
-                if isinstance(error, NoCredentialsError):
-                    self._client = self._make()
+                if outdated or isinstance(error, NoCredentialsError):
+                    self._client, renewed = self._make(), True
+            else:
+                said = answer.get("ChecksumCRC32", "") if isinstance(answer, dict) else ""
+                if not crc or not said or "-" in said or said == crc:
+                    return answer
+                if patience.passed:
+                    raise WrongChecksum(self.bucket, key, said, crc)
             time.sleep(patience.timeout(random.uniform(pause / 2, pause)))  # noqa: S311
             pause = min(2 * pause, LAST_PAUSE)
 
 
-class Multipart:
-    """A multipart upload under way: `send` each part in order, then `complete` or `abort`."""
+class _Body(io.RawIOBase):
+    """What is sent, block by block, until the deadline. Shares the bytes, does not copy them."""
 
-    def __init__(self, s3: S3, key: str, upload_id: str) -> None:
-        self._s3 = s3
-        self.key = key
-        self.upload_id = upload_id
-        self._parts: list[Any] = []
-        self._size = 0
-
-    def send(self, data: bytes, deadline: Deadline) -> None:
-        """UploadPart: the next one, at least 5 MiB except for the last."""
-        number = len(self._parts) + 1
-        answer = self._s3._call(
-            self.key,
-            deadline,
-            lambda: self._s3._client.upload_part(
-                Bucket=self._s3.bucket,
-                Key=self.key,
-                UploadId=self.upload_id,
-                PartNumber=number,
-                Body=_Body(data, deadline),
-                ChecksumAlgorithm=CHECKSUM,
-            ),
-        )
-        part: dict[str, Any] = {"PartNumber": number, "ETag": answer["ETag"]}
-        if "ChecksumCRC32" in answer:
-            part["ChecksumCRC32"] = answer["ChecksumCRC32"]
-        self._parts.append(part)
-        self._size += len(data)
-
-    def complete(self, deadline: Deadline) -> None:
-        """CompleteMultipartUpload: the parts sent so far are the object."""
-        try:
-            self._s3._call(
-                self.key,
-                deadline,
-                lambda: self._s3._client.complete_multipart_upload(
-                    Bucket=self._s3.bucket,
-                    Key=self.key,
-                    UploadId=self.upload_id,
-                    MultipartUpload={"Parts": self._parts},
-                ),
-            )
-        except S3Error as error:
-            # The answer to a first try may have been lost on its way, then the second finds no upload.
-            if error.code != "NoSuchUpload":
-                raise
-            stored = self._s3.head(self.key, deadline)
-            if stored is None or stored.size != self._size:
-                raise
-
-    def abort(self, deadline: Deadline) -> None:
-        """AbortMultipartUpload."""
-        self._s3.abort(self.key, self.upload_id, deadline)
-
-
-class _Body(io.BytesIO):
-    """What is sent, block by block, until the deadline."""
-
-    def __init__(self, data: bytes, deadline: Deadline) -> None:
-        super().__init__(data)  # shares the bytes, does not copy them
+    def __init__(self, data: bytes | memoryview, deadline: Deadline) -> None:
+        self._data = memoryview(data)
+        self._at = 0
         self._deadline = deadline
 
     def read(self, size: int | None = -1, /) -> bytes:
         if self._deadline.passed:
             raise TimeoutError("the deadline passed while sending")
-        return super().read(size)
+        end = len(self._data) if size is None or size < 0 else min(self._at + size, len(self._data))
+        block = bytes(self._data[self._at : end])
+        self._at = end
+        return block
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
+        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: len(self._data)}[whence]
+        self._at = max(0, start + offset)
+        return self._at
+
+    def tell(self) -> int:
+        return self._at
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
 
 
-def later(bucket: str, region: str) -> Callable[[], S3]:
+def _body(data: bytes | memoryview, deadline: Deadline) -> Any:
+    return _Body(data, deadline)  # botocore reads and rewinds it; its type is a wider one than needed
+
+
+def later(bucket: str, region: str, storage: Storage | None = None) -> Callable[[], S3]:
     """Start making a client in the background. The result waits for it, and raises what went wrong."""
     future: Future[S3] = Future()
 
     def make() -> None:
         try:
-            future.set_result(S3(bucket, region))
+            future.set_result(S3(bucket, region, storage))
         except Exception as error:  # whatever it was, it belongs to whoever asks for the client
             future.set_exception(explain(error, bucket, ""))
 

@@ -35,6 +35,17 @@ class OutOfTime(S3Error):
         )
 
 
+class WrongChecksum(S3Error):
+    """S3 says that it has something else than what was sent."""
+
+    def __init__(self, bucket: str, key: str, said: str, sent: str) -> None:
+        super().__init__(
+            f"S3 answered for s3://{bucket}/{key} with CRC32 {said!r}, sent was {sent!r}",
+            "look for what changes bodies on the way: a proxy, or the endpoint of AWS_ENDPOINT_URL_S3",
+            "WrongChecksum",
+        )
+
+
 # "Error responses" of the S3 API reference; SlowDown and the like come with 503, RequestTimeout with 400, and
 # BadDigest means that what arrived is not what was sent.
 _TRANSIENT = {"SlowDown", "RequestTimeout", "BadDigest", "InternalError", "ServiceUnavailable"}
@@ -42,6 +53,7 @@ _TRANSIENT |= {"OperationAborted", "Throttling", "ThrottlingException", "Request
 
 _EXPIRED = {"ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired", "RequestExpired"}
 _INVALID = {"InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken", "UnrecognizedClientException"}
+NOT_THERE = {"404", "NoSuchKey", "NotFound", "NoSuchUpload"}
 _ELSEWHERE = {
     "PermanentRedirect",
     "301",
@@ -64,6 +76,13 @@ def transient(error: Exception) -> bool:
     return isinstance(error, (aws.HTTPClientError, aws.ConnectionError)) and not isinstance(
         error, aws.SSLError
     )
+
+
+def expired(error: Exception) -> bool:
+    """Whether a client made anew, which looks for credentials again, may find better ones."""
+    from botocore import exceptions as aws
+
+    return isinstance(error, aws.ClientError) and _code(error) in _EXPIRED
 
 
 def explain(error: Exception, bucket: str, key: str) -> S3Error:
@@ -125,8 +144,9 @@ def _answered(error: ClientError, bucket: str, key: str) -> S3Error:
     if code in ("AccessDenied", "403", "AllAccessDisabled", "AccountProblem"):
         return S3Error(
             f"{place}: access denied ({code}): {said}",
-            f"allow the role s3:PutObject and s3:AbortMultipartUpload on arn:aws:s3:::{bucket}/*, and "
-            "kms:GenerateDataKey where the bucket's key is in KMS (see packaging/iam-policy.json)",
+            f"allow the role s3:PutObject and s3:AbortMultipartUpload on arn:aws:s3:::{bucket}/*, "
+            "s3:PutObjectTagging with [logs] tags, kms:GenerateDataKey and kms:Decrypt where the key is in "
+            "KMS (see packaging/iam-policy.json)",
             code,
             True,
         )

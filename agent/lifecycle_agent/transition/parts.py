@@ -130,9 +130,10 @@ class Parts:
         if self.group is not None and self.group.ident is None:
             self.group.start()
         if self._connect_s3 is None and self._config.logs is not None:
-            from lifecycle_agent.clients.s3 import later
+            from lifecycle_agent.clients.s3 import Storage, later
 
-            self._connect_s3 = later(self._config.logs.bucket, self._machine.region)
+            logs = self._config.logs
+            self._connect_s3 = later(logs.bucket, self._machine.region, Storage.of(logs))
 
     @cached_property
     def _registry(self) -> Registry | None:

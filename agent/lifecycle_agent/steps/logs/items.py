@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -31,6 +31,8 @@ class Item:
         source: path or name, for the manifest.
         size: bytes, as far as they are known.
         open: makes the source to read from.
+        same_as: the source of the item, further up, that is the same file; `key` is that one's, and nothing
+            more has to be sent.
     """
 
     source: str
@@ -38,6 +40,7 @@ class Item:
     size: int
     codec: Codec
     open: Callable[[], Source]
+    same_as: str = ""
 
 
 class Items:
@@ -45,12 +48,23 @@ class Items:
 
     Args:
         until: when a source that has to be waited for is given up.
+        journal_since: how far back the journals go, in seconds; None is the boot.
+        journal_format: as `journalctl --output` has it.
     """
 
-    def __init__(self, prefix: str, codec: Codec, until: Deadline) -> None:
+    def __init__(
+        self,
+        prefix: str,
+        codec: Codec,
+        until: Deadline,
+        journal_since: float | None = None,
+        journal_format: str = "export",
+    ) -> None:
         self._prefix = prefix
         self._codec = codec
         self._until = until
+        self._since = journal_since
+        self._format = journal_format
         self._taken: set[str] = set()
         self.all: list[Item] = []
 
@@ -63,20 +77,30 @@ class Items:
     def journal(self, units: Sequence[str]) -> None:
         """The journal of each unit."""
         for unit in units:
-            opened = partial(JournalExport, unit, self._until)
-            self._add("journal", f"{unit}.export", f"journal of {unit}", 0, self._codec, opened)
+            opened = partial(JournalExport, unit, self._until, self._since, self._format)
+            self._add("journal", f"{unit}.{self._format}", f"journal of {unit}", 0, self._codec, opened)
 
     def files(self, files: Sequence[Found]) -> None:
-        """Each file; those already compressed as they are."""
+        """Each file; those already compressed as they are, and one that has several names once."""
+        sent: dict[tuple[int, ...], Item] = {}
         for found in files:
+            # Size and time, too: a file system that makes up inode numbers must not make one file of two.
+            same = (found.dev, found.inode, found.size, found.mtime_ns)
+            if found.inode and same in sent:
+                first = sent[same]
+                self.all.append(replace(first, source=found.path, size=0, same_as=first.source))
+                continue
             codec = CODECS["none"] if found.path.lower().endswith(COMPRESSED) else self._codec
-            self._add("files", found.path, found.path, found.size, codec, partial(FileSource, found))
+            sent[same] = self._add(
+                "files", found.path, found.path, found.size, codec, partial(FileSource, found)
+            )
 
     def _add(
         self, kind: str, name: str, source: str, size: int, codec: Codec, opened: Callable[[], Source]
-    ) -> None:
+    ) -> Item:
         key = keys.key(self._prefix, kind, name, codec.suffix)
         if key in self._taken:  # `a.log` compressed, and beside it somebody's own `a.log.zst`
             key = keys.mark(key, name, codec.suffix)
         self._taken.add(key)
         self.all.append(Item(source, key, size, codec, opened))
+        return self.all[-1]

@@ -27,6 +27,7 @@ class Entry:
         started, finished: when it was opened and when it was all in the bucket, in UTC.
         complete: whether all of the source is in the object.
         why: what is missing, empty if nothing is.
+        note: what to know of it although it is complete.
         same_as: the other name of this file whose object this is: an inode goes once.
     """
 
@@ -41,6 +42,7 @@ class Entry:
     finished: str = ""
     complete: bool = False
     why: str = ""
+    note: str = ""
     same_as: str = ""
 
 
@@ -57,10 +59,10 @@ def document(head: Mapping[str, Any], entries: Sequence[Entry], ignored: Mapping
         "complete": all(entry.complete for entry in entries),
         "totals": totals(entries),
         "files": [
-            {**asdict(entry), **_named("source", entry.source), **_named("same_as", entry.same_as)}
+            {**asdict(entry), **named("source", entry.source), **named("same_as", entry.same_as)}
             for entry in entries
         ],
-        "ignored": [{**_named("source", path), "why": why} for path, why in ignored.items()],
+        "ignored": [{**named("source", path), "why": why} for path, why in ignored.items()],
     }
     return json.dumps(manifest, indent=1).encode()
 
@@ -75,7 +77,7 @@ def totals(entries: Sequence[Entry]) -> dict[str, int]:
     }
 
 
-def _named(field: str, name: str) -> dict[str, str]:
+def named(field: str, name: str) -> dict[str, str]:
     """The name as text, and where its bytes are not UTF-8 exactly, in base64."""
     raw = os.fsencode(name)
     try:

@@ -6,10 +6,12 @@ import io
 import os
 import stat
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
-from lifecycle_agent.steps.logs.select import Found, kind
+from lifecycle_agent.steps.logs.select import Found
+from lifecycle_agent.steps.logs.tree import descend, kind
 
 # A file that grows is cut at the size it had when it was opened, plus the rest of the line that was being
 # written; journald's own limit for a line is 48 KiB (LineMax=), and a longer rest is no line of text.
@@ -23,10 +25,15 @@ class Unreadable(Exception):
 class Source(Protocol):
     """Something open to be read once, to its end.
 
-    `identity` is the same for the same content and empty where that cannot be known.
+    `identity` is the same for the same content and empty where that cannot be known; `inode` tells which
+    file it is, whatever is in it; `size` is how many bytes come, but for the rest of a line, None where
+    nobody knows; `note` is what the manifest should say of it though it is complete.
     """
 
     identity: str
+    inode: str
+    note: str
+    size: int | None
 
     def read(self, size: int) -> bytes:
         """Up to `size` bytes, empty at the end.
@@ -42,56 +49,63 @@ class Source(Protocol):
 
 
 class FileSource:
-    """A regular file, as long as it is when it is opened.
+    """A regular file, as long as it is when it is opened; the one that was found, if it is still near.
 
     Raises:
         Unreadable: it cannot be opened, is not a regular file, or shrinks while it is read.
     """
 
     def __init__(self, found: Found) -> None:
-        self._fd = _open(found)
+        self._fd, self.note = _open(found)
         status = os.fstat(self._fd)
-        if not stat.S_ISREG(status.st_mode):
-            os.close(self._fd)
-            raise Unreadable(f"is {kind(status.st_mode)}")
-        self._size = status.st_size
+        self.size: int | None = status.st_size
+        self._end = status.st_size
         self._read = 0
         self._ends_line = True
-        self.identity = f"{status.st_dev}:{status.st_ino}:{status.st_size}:{status.st_mtime_ns}"
+        self._at_end = False
+        self.inode = f"{status.st_dev}:{status.st_ino}"
+        self.identity = f"{self.inode}:{status.st_size}:{status.st_mtime_ns}"
 
     def read(self, size: int) -> bytes:
         """The next bytes."""
-        left = self._size - self._read
         try:
-            data = os.read(self._fd, min(size, left) if left > 0 else LINE_LIMIT)
+            if self._read == self._end and not self._at_end:
+                self._finish()
+            size = min(size, self._end - self._read)
+            data = os.read(self._fd, size) if size else b""
         except OSError as error:
             raise Unreadable(f"cannot be read: {error.strerror}") from error
-        if left <= 0:
-            return self._rest_of_line(data)
-        if not data:
-            raise Unreadable(f"shrank from {self._size} to {self._read} bytes while it was read")
+        if size and not data:
+            raise self._shrank(self._read)
         self._read += len(data)
-        self._ends_line = data.endswith(b"\n")
+        self._ends_line = data.endswith(b"\n") if data else self._ends_line
         return data
 
     def close(self) -> None:
         """Close the file."""
         os.close(self._fd)
 
-    def _rest_of_line(self, beyond: bytes) -> bytes:
-        if self._ends_line or not beyond:
-            return b""
-        self._ends_line = True
-        return beyond[: beyond.find(b"\n") + 1]
+    def _finish(self) -> None:
+        """All that was there at first is read: is it still there, and is a line to be completed?"""
+        self._at_end = True
+        size = os.fstat(self._fd).st_size
+        if size < self._end:  # copytruncate: emptied, and perhaps written to again
+            raise self._shrank(size)
+        if not self._ends_line:
+            self._end += os.pread(self._fd, LINE_LIMIT, self._end).find(b"\n") + 1
+
+    def _shrank(self, size: int) -> Unreadable:
+        return Unreadable(f"shrank from {self._end} to {size} bytes while it was read")
 
 
 class BytesSource:
     """Bytes at hand."""
 
-    identity = ""
+    identity = inode = note = ""
 
     def __init__(self, data: bytes) -> None:
         self._stream = io.BytesIO(data)
+        self.size: int | None = len(data)
 
     def read(self, size: int) -> bytes:
         """The next bytes."""
@@ -111,22 +125,78 @@ def open_extra(content: bytes | Path | Callable[[], bytes]) -> Source:
         raise Unreadable(f"could not be made: {error}") from error
 
 
-def _open(found: Found) -> int:
-    """Open each part below the root by itself, so that no link put there meanwhile leads elsewhere.
+def _open(found: Found) -> tuple[int, str]:
+    """The file that was found, and a note where it is not simply the one of that name.
 
-    O_NONBLOCK: opening a pipe, or a device, must not wait for anybody.
+    Logs are rotated at any time. What was `a.log` when it was listed may be `a.log.1` now: it is looked for
+    in its directory, so that all that was listed is saved under the name that it had.
     """
-    at = None
     try:
-        at = os.open(found.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        for name in found.parts[:-1]:
-            below = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=at)
-            os.close(at)
-            at = below
-        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
-        return os.open(found.parts[-1], flags, dir_fd=at)
+        at = descend(found.root, found.parts[:-1])
+    except OSError as error:
+        raise Unreadable(f"cannot be opened: {error.strerror}") from error
+    try:
+        return _open_in(at, found)
     except OSError as error:
         raise Unreadable(f"cannot be opened: {error.strerror}") from error
     finally:
-        if at is not None:
-            os.close(at)
+        os.close(at)
+
+
+def _open_in(at: int, found: Found) -> tuple[int, str]:
+    try:
+        opened = _regular(found.parts[-1], at)
+    except (OSError, Unreadable):
+        renamed = _renamed(at, found)
+        if renamed is None:
+            raise
+        return renamed
+    if not found.inode or _is(found, os.fstat(opened)):
+        return opened, ""
+    renamed = _renamed(at, found)
+    if renamed is None:
+        return opened, "another file took its name after it was listed, and is what was saved"
+    os.close(opened)
+    return renamed
+
+
+def _renamed(at: int, found: Found) -> tuple[int, str] | None:
+    with suppress(OSError):
+        with os.scandir(at) as entries:
+            names = [entry.name for entry in entries if found.inode and entry.inode() == found.inode]
+        for name in names:
+            with suppress(OSError, Unreadable):
+                opened = _regular(name, at)
+                status = os.fstat(opened)
+                # Not just its number: that of a file that was deleted is soon another's.
+                newer = status.st_size >= found.size and status.st_mtime_ns >= found.mtime_ns
+                if newer and _is(found, status):
+                    return opened, f"was renamed to {name!r} after it was listed"
+                os.close(opened)
+    return None
+
+
+def _is(found: Found, status: os.stat_result) -> bool:
+    return (status.st_dev, status.st_ino) == (found.dev, found.inode)
+
+
+def _regular(name: str, at: int) -> int:
+    """Open a regular file in the directory `at`, and nothing else: opening a device can have effects.
+
+    One that is put there between the look and the opening is opened, for a moment and without waiting for
+    anybody (O_NONBLOCK). Only root can make devices.
+    """
+    _check(os.stat(name, dir_fd=at, follow_symlinks=False))
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+    opened = os.open(name, flags, dir_fd=at)
+    try:
+        _check(os.fstat(opened))
+    except BaseException:
+        os.close(opened)
+        raise
+    return opened
+
+
+def _check(status: os.stat_result) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        raise Unreadable(f"is {kind(status.st_mode)}")
