@@ -2,10 +2,10 @@
 # PYTHON=/path/to/python3.12 makes rehearse, bench and lint use that one instead of the newest the machine has.
 
 .DEFAULT_GOAL := help
-.PHONY: help test rehearse bench lint clean
+.PHONY: help test rehearse bench bench-upload lint clean
 
 help: ## what can be made
-	@sed -n 's/^\([a-z]*\): ## \(.*\)/make \1\t\2/p' Makefile | expand -t 16
+	@sed -n 's/^\([a-z-]*\): ## \(.*\)/make \1\t\2/p' Makefile | expand -t 20
 
 test: ## run every test on every Python from 3.10 on that this machine has
 	@tests/run $(ARGS)
@@ -15,6 +15,9 @@ rehearse: ## watch the agent save a live app on this machine (options: ARGS="--s
 
 bench: ## measure memory, start-up time and reaction time, each beside its target
 	@venv=$$(tests/setup venv test) && "$$venv/bin/python" tests/bench $(ARGS)
+
+bench-upload: ## measure log uploads beside what people use instead (needs root; options: ARGS="--links 1000,unshaped")
+	@venv=$$(tests/setup venv test) && "$$venv/bin/python" tests/bench/upload $(ARGS)
 
 lint: ## ruff and mypy alone
 	@venv=$$(tests/setup venv test) && "$$venv/bin/python" -m pytest -q tests/unit/test_lint.py tests/unit/test_layers.py

@@ -11,6 +11,8 @@ from lifecycle_agent.deadline import Clock, boottime
 # Sources being compressed at once, each with a compressor's memory: some 500 MiB a second each, which is more
 # than disks give.
 PACKERS = 4
+# Seconds until one goes out of turn: the others may be reading from a disk that hangs.
+PATIENCE = 5.0
 # Bytes of an original in a second that hard compression takes, before it was tried on this machine and these
 # files: level 7 of zstd took 150 MiB of log text in a second where this was written, many are slower.
 FIRST_GUESS = 50 * 1024 * 1024
@@ -56,8 +58,13 @@ class Effort:
         Args:
             hard: None to have it decided; what was decided before, where the same must come out again.
         """
-        with self._slots, self._packed(size, hard) as chosen:
-            yield chosen
+        turn = self._slots.acquire(timeout=PATIENCE)
+        try:
+            with self._packed(size, hard) as chosen:
+                yield chosen
+        finally:
+            if turn:
+                self._slots.release()
 
     @contextmanager
     def _packed(self, size: int, known: bool | None) -> Iterator[bool]:
