@@ -300,6 +300,14 @@ def _check_logs(logs: LogsSection, document: toml.Document) -> None:
         raise document.error(
             "logs.kms_key_id", "is set without SSE-KMS", 'set logs.encryption = "SSE-KMS", or remove it'
         )
+    before, _, last = logs.prefix.rstrip("/").rpartition("/")
+    time_is_last = last == "{time}" and "{time}" not in before and "{instance_id}" in before
+    if logs.ship == "closed" and "{time}" in logs.prefix and not time_is_last:
+        raise document.error(
+            "logs.prefix",
+            f'is {logs.prefix!r}, and with ship = "closed" {{time}} has to be its last part',
+            'end it with "{instance_id}/{time}", or set logs.ship = "end"',
+        )
 
 
 def _check_prefix(prefix: str, document: toml.Document) -> None:

@@ -341,3 +341,30 @@ def test_whatever_is_in_a_file_it_loads_or_is_refused(tmp_path: Path, content: b
     except UsageError:
         error = refused(path)
         assert str(path) in str(error)
+
+
+@pytest.mark.parametrize(
+    ("prefix", "allowed"),
+    [
+        ("asg/{group}/{instance_id}/{time}", True),
+        ("asg/{instance_id}/{time}/", True),
+        ("asg/{group}", True),
+        ("asg/{group}/{instance_id}", True),
+        ("asg/{time}/{instance_id}", False),
+        ("asg/{group}/{time}", False),  # the instance id would be put behind it
+        ("asg/{time}/{instance_id}/{time}", False),
+        ("asg/{instance_id}/at-{time}", False),
+    ],
+)
+def test_what_is_shipped_early_has_its_place_beside_the_uploads(
+    tmp_path: Path, prefix: str, allowed: bool
+) -> None:
+    path = tmp_path / "config.toml"
+    path.write_text(f'[logs]\nbucket = "b"\nprefix = "{prefix}"\nship = "closed"\n')
+    if allowed:
+        assert load(path).logs is not None
+    else:
+        with pytest.raises(UsageError, match=r"logs\.prefix"):
+            load(path)
+        path.write_text(path.read_text().replace("closed", "end"))
+        load(path)

@@ -25,6 +25,9 @@ COMMANDS = {
     "rehearse": "rehearse",
 }
 
+# Not for people: the watcher starts them.
+HIDDEN = {"ship": "ship"}
+
 DEFAULT_CONFIG = "/etc/lifecycle-agent/config.toml"
 
 
@@ -37,10 +40,11 @@ class Commands(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Import one."""
-        if cmd_name not in COMMANDS:
+        name = {**COMMANDS, **HIDDEN}.get(cmd_name)
+        if name is None:
             return None
-        module = importlib.import_module(f"lifecycle_agent.cli.{COMMANDS[cmd_name]}")
-        command = getattr(module, COMMANDS[cmd_name])
+        module = importlib.import_module(f"lifecycle_agent.cli.{name}")
+        command = getattr(module, name)
         assert isinstance(command, click.Command)  # noqa: S101 - for the type checker
         return command
 

@@ -16,6 +16,7 @@ import click
 from lifecycle_agent import config, files
 from lifecycle_agent.cli import Settings
 from lifecycle_agent.cli.transfer import Transfer
+from lifecycle_agent.clients.aws import prepare
 from lifecycle_agent.clients.s3 import Storage, later
 from lifecycle_agent.config import AgentSection, LogsSection
 from lifecycle_agent.errors import Interrupted, LifecycleAgentError, LockedError
@@ -23,6 +24,7 @@ from lifecycle_agent.logline import utc
 from lifecycle_agent.model import Machine
 from lifecycle_agent.steps import Done
 from lifecycle_agent.steps.logs import RESERVE, Extra, Logs
+from lifecycle_agent.steps.logs.shipped import RECORD
 from lifecycle_agent.watch.imds import MetadataClient
 
 NAME = "upload-by-hand"
@@ -35,6 +37,7 @@ def carry_out(settings: Settings, seconds: float, as_json: bool) -> int:
     """Save the logs. Returns the exit code."""
     section = config.part(settings.path, "logs", LogsSection)
     state_dir = files.state_dir(config.part(settings.path, "agent", AgentSection).state_dir)
+    prepare()
     machine = MetadataClient().machine()
     with _alone(state_dir), Transfer(seconds) as work:
         earlier = _Earlier(state_dir, machine.instance_id)
@@ -58,7 +61,9 @@ def _step(section: LogsSection, machine: Machine, started: str, state_dir: Path)
     own = [state_dir / name for name in ("report.json", "journal.jsonl")]
     extras = [Extra(path.name, path) for path in own if path.exists()]
     connect = later(section.bucket, machine.region, Storage.of(section))
-    return Logs(section, connect, values, extras, state_dir / f"{NAME}.jsonl", most_warnings=20)
+    return Logs(
+        section, connect, values, extras, state_dir / f"{NAME}.jsonl", state_dir / RECORD, most_warnings=20
+    )
 
 
 class _Earlier:

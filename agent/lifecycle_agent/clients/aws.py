@@ -6,7 +6,14 @@ boto3 (some 200 ms) is imported when a client is made and no sooner.
 from __future__ import annotations
 
 import os
+import threading
+from importlib import import_module
 from typing import Any
+
+
+def prepare() -> None:
+    """Begin to import what `make_client` needs, in the background: it takes the longest at a start."""
+    threading.Thread(target=import_module, args=("botocore.session",), name="botocore", daemon=True).start()
 
 
 def make_client(
@@ -39,5 +46,7 @@ def make_client(
             retries={"total_max_attempts": 1, "mode": "standard"},  # ours know the deadline
             tcp_keepalive=True,
             max_pool_connections=connections,
+            # Bodies have a CRC32 of ours: without this botocore would read each again for its SHA-256.
+            s3={"payload_signing_enabled": False},
         ),
     )

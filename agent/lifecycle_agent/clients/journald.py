@@ -16,6 +16,7 @@ from lifecycle_agent.errors import LifecycleAgentError
 
 # For a process that was killed or has closed its output to be gone: milliseconds, unless the disk hangs.
 GONE_SECONDS = 5.0
+MOST_POLL = 24 * 3600.0  # seconds that poll(2) can count in milliseconds, and more than any upload has
 
 
 class JournalExport:
@@ -67,7 +68,7 @@ class JournalExport:
 
     def read(self, size: int) -> bytes:
         """Up to `size` bytes, empty at the end."""
-        if not self._ready.poll(self._deadline.remaining() * 1000):
+        if not self._ready.poll(self._deadline.timeout(MOST_POLL) * 1000):
             raise LifecycleAgentError(
                 f"time ran out while journalctl read the journal of {self._unit}",
                 "give the transition more time (drain.timeout)",

@@ -17,8 +17,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlencode
 
+from lifecycle_agent.clients.answers import limit
 from lifecycle_agent.clients.aws import make_client
 from lifecycle_agent.clients.crc32 import in_base64
+from lifecycle_agent.clients.pace import Pace
 from lifecycle_agent.clients.s3_errors import (
     NOT_THERE,
     OutOfTime,
@@ -27,9 +29,10 @@ from lifecycle_agent.clients.s3_errors import (
     expired,
     explain,
     transient,
+    unanswered,
 )
 from lifecycle_agent.config import LogsSection
-from lifecycle_agent.deadline import Deadline
+from lifecycle_agent.deadline import Deadline, boottime
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -47,8 +50,14 @@ RETRY_SECONDS = 20.0
 # Between tries, doubled each time from the first to the last; jittered, so that many instances that are
 # taken away together do not come back together.
 FIRST_PAUSE, LAST_PAUSE = 0.1, 3.0
+# Between two clients: each takes 6 MiB, and is gone when Python looks for cycles.
+RENEW_SECONDS = 5.0
 # Kept open, for all the threads that send at once.
-CONNECTIONS = 16
+CONNECTIONS = 20
+# Up to here a body is sent without asking first.
+SMALL = 256 * 1024
+# Sent at a time. The deadline is looked at in between, and `READ_TIMEOUT` holds for each.
+BLOCK = 64 * 1024
 # Not CRC64NVME, today's default of S3: it needs awscrt, which costs memory. FULL_OBJECT: the same number for
 # the same object however it was cut into parts, so that anybody can compute it.
 CHECKSUM: Any = {"ChecksumAlgorithm": "CRC32"}
@@ -95,14 +104,18 @@ class Storage:
 
 @dataclass(frozen=True)
 class Stored:
-    """What HeadObject says: `size` in bytes and the metadata the object was put with."""
+    """What HeadObject says: `size` in bytes, CRC32 where S3 has one of the whole, metadata as it was put."""
 
     size: int
+    checksum: str
     metadata: Mapping[str, str]
 
 
 class S3:
     """One bucket. Safe to use from several threads. Sends nothing when it is made.
+
+    Args:
+        pace: how fast bodies go; None as fast as they can.
 
     Raises:
         S3Error: from every method, when it failed for good or `RETRY_SECONDS` of trying did not help.
@@ -112,14 +125,24 @@ class S3:
     may outlast it by `READ_TIMEOUT`: who has to be on time calls from a thread that can be left behind.
     """
 
-    def __init__(self, bucket: str, region: str, storage: Storage | None = None) -> None:
+    def __init__(
+        self, bucket: str, region: str, storage: Storage | None = None, pace: Pace | None = None
+    ) -> None:
         self.bucket = bucket
         self._region = region
         self._storage = storage or Storage()
+        self._pace = pace
         self._client = self._make()
+        self._renewing = threading.Lock()
+        self._renewed = -RENEW_SECONDS
+        self._answered = False
 
     def _make(self) -> S3Client:
         client: S3Client = make_client("s3", self._region, CONNECT_TIMEOUT, READ_TIMEOUT, CONNECTIONS)
+        limit(client)
+        client.meta.events.register_last("before-call.s3", _do_not_ask)
+        if self._pace is not None:
+            client.meta.events.register("before-send.s3", partial(_slow_down, self._pace))
         return client
 
     def put(
@@ -234,21 +257,29 @@ class S3:
             )
         except S3Error as error:
             # The answer to a first try may have been lost on its way, then the second finds no upload.
-            if error.code not in NOT_THERE:
+            if error.code not in NOT_THERE or not self._has(key, size, in_base64(crc), deadline):
                 raise
+
+    def _has(self, key: str, size: int, crc: str, deadline: Deadline) -> bool:
+        try:
             stored = self.head(key, deadline)
-            if stored is None or stored.size != size:
-                raise
+        except S3Error:  # a role that only writes may not look
+            return False
+        return stored is not None and stored.size == size and stored.checksum in (crc, "")
 
     def head(self, key: str, deadline: Deadline) -> Stored | None:
         """HeadObject, None where nothing is. It needs `s3:GetObject`, which a role that only writes lacks."""
         try:
-            answer = self._call(key, deadline, lambda: self._client.head_object(**self._at(key)))
+            answer = self._call(
+                key, deadline, lambda: self._client.head_object(**self._at(key), ChecksumMode="ENABLED")
+            )
         except S3Error as error:
             if error.code in NOT_THERE:
                 return None
             raise
-        return Stored(answer["ContentLength"], answer["Metadata"])
+        whole = answer.get("ChecksumType") != "COMPOSITE"
+        checksum = answer.get("ChecksumCRC32", "") if whole else ""
+        return Stored(answer["ContentLength"], checksum, answer["Metadata"])
 
     def abort(self, key: str, upload_id: str, deadline: Deadline) -> None:
         """AbortMultipartUpload: its parts are gone. One that is no longer there is aborted, too."""
@@ -262,8 +293,37 @@ class S3:
             if error.code not in NOT_THERE:
                 raise
 
+    def unfinished(self, prefix: str, deadline: Deadline) -> list[tuple[str, str]]:
+        """ListMultipartUploads: key and id of each below `prefix` that was neither completed nor aborted.
+
+        It needs `s3:ListBucketMultipartUploads`.
+        """
+        found: list[tuple[str, str]] = []
+        after: Any = {}
+        while True:
+            answer = self._call(prefix, deadline, partial(self._list_uploads, prefix, after))
+            found += [(upload["Key"], upload["UploadId"]) for upload in answer.get("Uploads", ())]
+            following = {
+                "KeyMarker": answer.get("NextKeyMarker", ""),
+                "UploadIdMarker": answer.get("NextUploadIdMarker", ""),
+            }
+            if not answer.get("IsTruncated") or following == after:
+                return found
+            after = following
+
+    def _list_uploads(self, prefix: str, after: Any) -> Any:
+        at = {"Bucket": self.bucket, **self._storage.of_request()}
+        return self._client.list_multipart_uploads(**at, Prefix=prefix, **after)
+
     def _at(self, key: str) -> Any:
         return {"Bucket": self.bucket, "Key": key, **self._storage.of_request()}
+
+    def _renew(self, outdated: S3Client) -> None:
+        """Make a client with newer credentials, once for all threads that failed with the same."""
+        with self._renewing:
+            now = boottime()
+            if self._client is outdated and now >= self._renewed + RENEW_SECONDS:
+                self._client, self._renewed = self._make(), now
 
     def _call(self, key: str, deadline: Deadline, request: Callable[[], T], crc: str = "") -> T:
         """Try until it is done.
@@ -279,23 +339,28 @@ class S3:
         while True:
             if deadline.passed:
                 raise OutOfTime(self.bucket, key)
+            client = self._client
             try:
                 answer = request()
             except (BotoCoreError, ClientError) as error:
                 if deadline.passed:
                     raise OutOfTime(self.bucket, key) from error
                 outdated = expired(error) and not renewed
-                if patience.passed or not (outdated or transient(error)):
+                # A network that is gone is gone for the others, too; one that was never there is a mistake.
+                gone = self._answered and unanswered(error)
+                if (patience.passed and not gone) or not (outdated or transient(error)):
                     raise explain(error, self.bucket, key) from error
                 if outdated or isinstance(error, NoCredentialsError):
-                    self._client, renewed = self._make(), True
+                    self._renew(client)
+                    renewed = True
             else:
+                self._answered = True
                 said = answer.get("ChecksumCRC32", "") if isinstance(answer, dict) else ""
                 if not crc or not said or "-" in said or said == crc:
                     return answer
                 if patience.passed:
                     raise WrongChecksum(self.bucket, key, said, crc)
-            time.sleep(patience.timeout(random.uniform(pause / 2, pause)))  # noqa: S311
+            time.sleep(deadline.timeout(random.uniform(pause / 2, pause)))  # noqa: S311
             pause = min(2 * pause, LAST_PAUSE)
 
 
@@ -304,15 +369,20 @@ class _Body(io.RawIOBase):
 
     def __init__(self, data: bytes | memoryview, deadline: Deadline) -> None:
         self._data = memoryview(data)
+        self.size = len(self._data)
         self._at = 0
         self._deadline = deadline
+        self.pace: Pace | None = None
 
     def read(self, size: int | None = -1, /) -> bytes:
         if self._deadline.passed:
             raise TimeoutError("the deadline passed while sending")
-        end = len(self._data) if size is None or size < 0 else min(self._at + size, len(self._data))
+        # urllib3 asks for 16 KiB at a time and sends whatever it gets.
+        end = len(self._data) if size is None or size < 0 else self._at + max(size, BLOCK)
         block = bytes(self._data[self._at : end])
-        self._at = end
+        if self.pace is not None:
+            self.pace.wait(len(block), self._deadline)
+        self._at += len(block)
         return block
 
     def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
@@ -334,13 +404,30 @@ def _body(data: bytes | memoryview, deadline: Deadline) -> Any:
     return _Body(data, deadline)  # botocore reads and rewinds it; its type is a wider one than needed
 
 
-def later(bucket: str, region: str, storage: Storage | None = None) -> Callable[[], S3]:
+def _do_not_ask(params: dict[str, Any], **_: Any) -> None:
+    """Send what is small without "Expect: 100-continue", which costs a round trip: botocore asks before each
+    body, and only with a large one is there something to be saved if S3 refuses.
+    """
+    body = params.get("body")
+    if isinstance(body, _Body) and body.size <= SMALL:
+        params["headers"].pop("Expect", None)
+
+
+def _slow_down(pace: Pace, request: Any, **_: Any) -> None:
+    """Not before a request is sent: botocore reads its body to sign it, which takes nothing of the link."""
+    if isinstance(request.body, _Body):
+        request.body.pace = pace
+
+
+def later(
+    bucket: str, region: str, storage: Storage | None = None, pace: Pace | None = None
+) -> Callable[[], S3]:
     """Start making a client in the background. The result waits for it, and raises what went wrong."""
     future: Future[S3] = Future()
 
     def make() -> None:
         try:
-            future.set_result(S3(bucket, region, storage))
+            future.set_result(S3(bucket, region, storage, pace))
         except Exception as error:  # whatever it was, it belongs to whoever asks for the client
             future.set_exception(explain(error, bucket, ""))
 

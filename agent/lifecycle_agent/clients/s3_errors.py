@@ -47,12 +47,14 @@ class WrongChecksum(S3Error):
 
 
 # "Error responses" of the S3 API reference; SlowDown and the like come with 503, RequestTimeout with 400, and
-# BadDigest means that what arrived is not what was sent.
+# BadDigest and XAmzContentSHA256Mismatch mean that what arrived is not what was sent.
 _TRANSIENT = {"SlowDown", "RequestTimeout", "BadDigest", "InternalError", "ServiceUnavailable"}
+_TRANSIENT |= {"XAmzContentSHA256Mismatch"}
 _TRANSIENT |= {"OperationAborted", "Throttling", "ThrottlingException", "RequestLimitExceeded"}
 
 _EXPIRED = {"ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired", "RequestExpired"}
 _INVALID = {"InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken", "UnrecognizedClientException"}
+DENIED = {"AccessDenied", "403", "AllAccessDisabled", "AccountProblem"}
 NOT_THERE = {"404", "NoSuchKey", "NotFound", "NoSuchUpload"}
 _ELSEWHERE = {
     "PermanentRedirect",
@@ -60,6 +62,11 @@ _ELSEWHERE = {
     "AuthorizationHeaderMalformed",
     "IllegalLocationConstraintException",
 }
+
+
+def denied(error: S3Error) -> bool:
+    """Whether the role may not do this, or not know: without s3:ListBucket what is not there is denied."""
+    return error.code in DENIED
 
 
 def transient(error: Exception) -> bool:
@@ -76,6 +83,13 @@ def transient(error: Exception) -> bool:
     return isinstance(error, (aws.HTTPClientError, aws.ConnectionError)) and not isinstance(
         error, aws.SSLError
     )
+
+
+def unanswered(error: Exception) -> bool:
+    """Whether there was no answer at all."""
+    from botocore import exceptions as aws
+
+    return isinstance(error, (aws.HTTPClientError, aws.ConnectionError))
 
 
 def expired(error: Exception) -> bool:
@@ -141,7 +155,7 @@ def _answered(error: ClientError, bucket: str, key: str) -> S3Error:
             code,
             True,
         )
-    if code in ("AccessDenied", "403", "AllAccessDisabled", "AccountProblem"):
+    if code in DENIED:
         return S3Error(
             f"{place}: access denied ({code}): {said}",
             f"allow the role s3:PutObject and s3:AbortMultipartUpload on arn:aws:s3:::{bucket}/*, "

@@ -189,6 +189,7 @@ class Parts:
 
     def _logs(self) -> StepRun:
         from lifecycle_agent.steps.logs import Extra, Logs
+        from lifecycle_agent.steps.logs.shipped import RECORD
 
         section = self._config.logs
         if section is None or self._connect_s3 is None:
@@ -203,7 +204,8 @@ class Parts:
             Extra("report.json", lambda: as_json(self._report())),
             Extra("journal.jsonl", self._state_dir / "journal.jsonl"),
         ]
-        return Logs(section, self._connect_s3, values, extras, self._state_dir / "upload.jsonl")
+        record, earlier = self._state_dir / "upload.jsonl", self._state_dir / RECORD
+        return Logs(section, self._connect_s3, values, extras, record, earlier)
 
     def _event(self, start: bool) -> Event:
         group = self.group_name() or ""

@@ -18,9 +18,10 @@ from lifecycle_agent.deadline import Deadline, boottime
 from lifecycle_agent.errors import MetadataUnavailableError
 from lifecycle_agent.files import StatusFile, read_regular, replace, runtime_dir, state_dir
 from lifecycle_agent.logline import logger, utc
-from lifecycle_agent.model import Machine, Notice, Observation
+from lifecycle_agent.model import Machine, Notice, Observation, TargetState
 from lifecycle_agent.watch.decide import Memory, Phase, Start, Stay, decide
 from lifecycle_agent.watch.imds import OBSERVE_SECONDS, MetadataClient
+from lifecycle_agent.watch.ship import Shipping
 from lifecycle_agent.watch.supervisor import DONE, Supervisor
 from lifecycle_agent.watch.systemd import Manager
 
@@ -62,6 +63,8 @@ class Watcher:
         self._machine: Machine | None = None
         self._memory = Memory()
         self._transition: Supervisor | None = None
+        logs = config.logs if config.logs and config.logs.ship == "closed" else None
+        self._shipping = Shipping(logs.ship_interval if logs else None, self._ship_command)
         self._problems = 0
         self._sentence = ""
         self._kept = self._keep(config)
@@ -85,8 +88,11 @@ class Watcher:
             self._memory = self._remember(self._transition)
         decision = decide(seen, self._memory, boottime())
         if isinstance(decision, Start):
+            self._shipping.stop()
             self._transition = Supervisor(decision.notice, self._command)
             self._memory = Memory(Phase.IN_TRANSITION)
+        in_service = self._memory.phase is Phase.WATCHING and seen.target is TargetState.IN_SERVICE
+        self._shipping.check(in_service)
         self._report(decision)
 
     def _observe(self) -> Observation:
@@ -170,9 +176,16 @@ class Watcher:
     def _command(self, notice: Notice, deaths: int) -> Sequence[str]:
         """The transition's command line: `drain`, as by hand, with the notice already seen."""
         about = {"notice": asdict(notice), "machine": asdict(self._known()), "deaths": deaths}
+        return self._ourselves("drain", "--notice", about)
+
+    def _ship_command(self) -> Sequence[str]:
+        return self._ourselves("ship", "--seen", {"machine": asdict(self._known())})
+
+    def _ourselves(self, command: str, option: str, about: dict[str, Any]) -> Sequence[str]:
+        """A command of ours, told what is known already, and where the configuration in force is."""
         told = json.dumps({**about, "config": str(self._kept) if self._kept else None})
         config = ["--config", str(self._config_path)]
-        return [sys.executable, "-m", "lifecycle_agent", *config, "drain", "--notice", told]
+        return [sys.executable, "-m", "lifecycle_agent", *config, command, option, told]
 
     def _known(self) -> Machine:
         if self._machine is None:
@@ -181,6 +194,7 @@ class Watcher:
 
     def _stop(self) -> None:
         self._manager.stopping()
+        self._shipping.stop()
         if self._transition is not None and not self._transition.over:
             self._transition.stop()
             logger.warning("stopped in the middle of a transition; it goes on when the agent starts again")

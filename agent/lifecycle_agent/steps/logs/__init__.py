@@ -10,7 +10,7 @@ from lifecycle_agent.config import LogsSection
 from lifecycle_agent.deadline import Deadline
 from lifecycle_agent.errors import LifecycleAgentError, StepFailed
 from lifecycle_agent.steps import Done, Work
-from lifecycle_agent.steps.logs import keys
+from lifecycle_agent.steps.logs import keys, shipped
 from lifecycle_agent.steps.logs.items import Extra, Item, Items
 from lifecycle_agent.steps.logs.manifest import Entry, document, totals
 from lifecycle_agent.steps.logs.means import PART, Means, Store
@@ -38,6 +38,7 @@ class Logs:
             that it is the same after a crash).
         extras: sent before everything else: they are small, and tell what happened if the rest is lost.
         record: a file that remembers what was sent; None to remember nothing.
+        earlier: the record of what was shipped before the end; None where nothing was.
         part: bytes of a part as it is stored.
         most_warnings: said one by one; the manifest has them all.
     """
@@ -49,6 +50,7 @@ class Logs:
         values: Mapping[str, str],
         extras: Sequence[Extra] = (),
         record: Path | None = None,
+        earlier: Path | None = None,
         part: int = PART,
         most_warnings: int = 5,
     ) -> None:
@@ -57,6 +59,7 @@ class Logs:
         self._values = values
         self._extras = extras
         self._record = record
+        self._earlier = earlier
         self._part = part
         self._most_warnings = most_warnings
         self.prefix = keys.prefix(section.prefix, values)
@@ -67,7 +70,7 @@ class Logs:
 
         Raises:
             StepFailed: nothing could be saved.
-            Interrupted: the agent was told to stop; what is under way is dropped, the progress file knows.
+            Interrupted: the agent was told to stop; what is under way is dropped, the record knows.
         """
         left = work.deadline.remaining()
         reserve = min(RESERVE, left / 4)
@@ -76,15 +79,14 @@ class Logs:
         try:
             return self._run(work, until, finish)
         finally:
-            for deadline in (until, finish):  # threads that were left behind stop at their next block
+            for deadline in (finish, until):  # threads that were left behind stop at their next block
                 deadline.tighten(deadline.now())
 
     def _run(self, work: Work, until: Deadline, finish: Deadline) -> Done:
         started = now()
         selection = self._select(work, until)
         items = self._items(selection, until)
-        place = f"{self._section.bucket}/{self.prefix} {self._section.compression}"
-        means = Means(self._connect, Record(self._record, place), until, finish, self._part)
+        means = self._means(until, finish)
         entries = [Entry(path, why=f"cannot be listed: {why}") for path, why in selection.unreadable.items()]
         entries += send(items, means, work)
         self._check(entries, means)
@@ -98,7 +100,16 @@ class Logs:
         }
         manifest = document(head, entries, selection.ignored)
         problem = self._write_manifest(manifest, means, work)
-        return self._result(entries, selection, problem)
+        return self._result(entries, selection, problem, means.record.lost)
+
+    def _means(self, until: Deadline, finish: Deadline) -> Means:
+        section, went = self._section, {}
+        record = Record(self._record, f"{section.bucket}/{self.prefix} {section.compression}")
+        if self._earlier is not None:
+            earlier = Record.look(self._earlier, shipped.place(section, self._values["instance_id"]))
+            went = shipped.usable(earlier, self.prefix)
+            record.begun = {**earlier.begun, **record.begun}  # of these, what nobody goes on with is aborted
+        return Means(self._connect, record, until, finish, self._part, shipped=went)
 
     def _select(self, work: Work, until: Deadline) -> Selection:
         spare_memory()
@@ -155,7 +166,7 @@ class Logs:
         return None
 
     def _result(
-        self, entries: Sequence[Entry], selection: Selection, problem: LifecycleAgentError | None
+        self, entries: Sequence[Entry], selection: Selection, problem: LifecycleAgentError | None, forgot: str
     ) -> Done:
         sums = totals(entries)
         lost = [f"{printable(entry.source)}: {entry.why}" for entry in entries if not entry.complete]
@@ -165,6 +176,8 @@ class Logs:
             raise StepFailed(f"no logs saved: {problem.message}", problem.hint)
         warnings = [f"the manifest was not written: {problem.message}"] if problem is not None else []
         warnings += [f"nothing matches {pattern!r}" for pattern in selection.unmatched]
+        if forgot:
+            warnings.append(f"what was sent cannot be remembered, killed now it would go again: {forgot}")
         warnings += lost[: self._most_warnings]
         if len(lost) > self._most_warnings:
             warnings.append(f"{len(lost) - self._most_warnings} more are not complete, the manifest has them")

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import threading
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from queue import Empty, SimpleQueue
 
 from lifecycle_agent.deadline import Deadline
-from lifecycle_agent.steps.logs.source import LINE_LIMIT
 
 # A buffer is full when a part is in it, and has so much room beyond for what a compressor still holds.
 SLACK = 384 * 1024
-# The rest of a line that is still being written, and what grows a little instead of getting smaller.
-SMALL_SLACK = 2 * LINE_LIMIT
+# What turned out to be no larger is kept in memory of its own while it is sent: many of them go at once.
+SMALL = 384 * 1024
 # How late a deadline that was brought forward may be noticed.
 TICK = 0.2
 
@@ -46,13 +47,22 @@ class Buffer:
         """CRC32 of what was written."""
         return zlib.crc32(self.data)
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes | memoryview) -> None:
         """Add `data`."""
         end = self._used + len(data)
         if end > len(self._memory):
             raise AssertionError(f"{end} bytes in a buffer of {len(self._memory)}")
         self._memory[self._used : end] = data
         self._used = end
+
+    def settled(self) -> Buffer:
+        """The same bytes, to be sent: where they are few, out of this buffer, which is free then."""
+        if self._used > SMALL:
+            return self
+        small = Buffer(self._size, self._used)
+        small.write(self.data)
+        self.free()
+        return small
 
     def free(self) -> None:
         """It has been sent, or never will be."""
@@ -62,29 +72,21 @@ class Buffer:
 
 
 class Buffers:
-    """`count` buffers of `size` bytes, made when they are first needed.
+    """`count` buffers of `size` bytes, made when they are first needed."""
 
-    A source known to be no larger than `small` gets a buffer of its own: many of them go at once.
-    """
-
-    def __init__(self, count: int, size: int, small: int) -> None:
-        self.size = size
-        self._small = small
+    def __init__(self, count: int, size: int) -> None:
+        self._size = size
+        self._turns = threading.Semaphore(count)
         self._free: SimpleQueue[Buffer | None] = SimpleQueue()
         for _ in range(count):
             self._free.put(None)
 
-    def take(self, expected: int | None, until: Deadline) -> Buffer:
+    def take(self, until: Deadline) -> Buffer:
         """An empty buffer.
-
-        Args:
-            expected: bytes of the whole source, None where they are not known.
 
         Raises:
             TimeoutError: none was free in time.
         """
-        if expected is not None and expected <= self._small:
-            return Buffer(self.size, expected + SMALL_SLACK)
         while True:
             try:
                 return self._free.get(timeout=until.timeout(TICK)) or self._new()
@@ -92,5 +94,27 @@ class Buffers:
                 if until.passed:
                     raise TimeoutError("no buffer was free in time") from None
 
+    @contextmanager
+    def turn(self, expected: int | None, until: Deadline) -> Iterator[None]:
+        """While one source is sent: no more large ones at once than there are buffers, or all of them would
+        be in the middle when time runs out.
+
+        Args:
+            expected: bytes of the source, None where they are not known.
+
+        Raises:
+            TimeoutError: its turn did not come in time.
+        """
+        if expected is not None and expected <= self._size:
+            yield
+            return
+        while not self._turns.acquire(timeout=until.timeout(TICK)):
+            if until.passed:
+                raise TimeoutError("its turn did not come in time")
+        try:
+            yield
+        finally:
+            self._turns.release()
+
     def _new(self) -> Buffer:
-        return Buffer(self.size, self.size + SLACK, self._free.put)
+        return Buffer(self._size, self._size + SLACK, self._free.put)

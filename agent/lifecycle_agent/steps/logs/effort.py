@@ -6,13 +6,12 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from lifecycle_agent.deadline import Clock, boottime
+from lifecycle_agent.deadline import Clock, Deadline, boottime
 
-# Sources being compressed at once, each with a compressor's memory: some 500 MiB a second each, which is more
-# than disks give.
-PACKERS = 4
-# Seconds until one goes out of turn: the others may be reading from a disk that hangs.
-PATIENCE = 5.0
+TICK = 0.2  # how late a deadline that was brought forward may be noticed
+# Bytes under way from which on the time they take is the link's, and not a round trip's or the server's: what
+# 100 Mbit/s carry in 20 ms.
+ENOUGH = 256 * 1024
 # Bytes of an original in a second that hard compression takes, before it was tried on this machine and these
 # files: level 7 of zstd took 150 MiB of log text in a second where this was written, many are slower.
 FIRST_GUESS = 50 * 1024 * 1024
@@ -21,8 +20,8 @@ FIRST_GUESS = 50 * 1024 * 1024
 class Effort:
     """Weighs what is on its way against what is to be compressed.
 
-    Hard compression costs nothing as long as no other thread waits for the processor, and the link is busy
-    meanwhile with what was handed to it before. One source at a time: it takes memory, too.
+    Hard compression costs nothing as long as no other thread is in a hurry with the processor, and the link
+    is busy meanwhile with what was handed to it before. One source at a time: it takes memory, too.
 
     Args:
         clock: seconds; tests hand in their own.
@@ -31,13 +30,13 @@ class Effort:
     def __init__(self, clock: Clock = boottime) -> None:
         self._clock = clock
         self._lock = threading.Lock()
-        self._slots = threading.Semaphore(PACKERS)
-        self._packing = 0
-        self._hard = False
+        self._hurried = 0
+        self._hard = threading.Lock()
+        self._queued = 0  # bytes that are being compressed hard, or wait for it
         self._speed = float(FIRST_GUESS)
         self._under_way = 0
         self._sent = 0
-        self._busy = 0.0  # seconds in which something was under way
+        self._busy = 0.0  # seconds in which enough was under way
         self._looked = 0.0
 
     @contextmanager
@@ -47,42 +46,40 @@ class Effort:
         try:
             yield
         finally:
-            with self._lock:
-                self._sent += size
             self._move(-size)
 
     @contextmanager
-    def packing(self, size: int, hard: bool | None = None) -> Iterator[bool]:
+    def packing(self, size: int, until: Deadline, known: bool | None = None) -> Iterator[bool]:
         """While `size` bytes of an original are compressed, or fewer; says whether to do it hard.
 
         Args:
-            hard: None to have it decided; what was decided before, where the same must come out again.
+            until: how long to wait for the one that is compressed hard now.
+            known: what was decided before, where the same must come out again; None to have it decided.
         """
-        turn = self._slots.acquire(timeout=PATIENCE)
-        try:
-            with self._packed(size, hard) as chosen:
-                yield chosen
-        finally:
-            if turn:
-                self._slots.release()
-
-    @contextmanager
-    def _packed(self, size: int, known: bool | None) -> Iterator[bool]:
         with self._lock:
-            mine = not self._hard and not self._packing and self._seconds_under_way() > size / self._speed
-            self._hard = self._hard or mine
-            self._packing += 1
-        began = self._clock()
+            time = self._seconds_under_way() > (self._queued + size) / self._speed
+            hard = (time and not self._hurried) if known is None else known
+            self._queued += size if hard else 0
+            self._hurried += 0 if hard else 1
         try:
-            yield mine if known is None else known
-        finally:
-            took = self._clock() - began
+            if not hard:
+                yield False
+                return
+            while not self._hard.acquire(timeout=until.timeout(TICK)):
+                if until.passed:
+                    raise TimeoutError("no turn to compress hard in time")
+            try:
+                began = self._clock()
+                yield True
+                took = self._clock() - began
+            finally:
+                self._hard.release()
             with self._lock:
-                self._packing -= 1
-                if mine:
-                    self._hard = False
-                    if known is None and took > 0:
-                        self._speed = (self._speed + size / took) / 2
+                self._speed = (self._speed + size / took) / 2 if took > 0 else self._speed
+        finally:
+            with self._lock:
+                self._queued -= size if hard else 0
+                self._hurried -= 0 if hard else 1
 
     def _seconds_under_way(self) -> float:
         self._look()
@@ -91,10 +88,12 @@ class Effort:
     def _move(self, size: int) -> None:
         with self._lock:
             self._look()
+            if size < 0 and self._under_way >= ENOUGH:
+                self._sent -= size
             self._under_way += size
 
     def _look(self) -> None:
         now = self._clock()
-        if self._under_way:
+        if self._under_way >= ENOUGH:
             self._busy += now - self._looked
         self._looked = now

@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from contextlib import suppress
+from os.path import commonprefix
 from typing import Protocol
 
-from lifecycle_agent.clients.s3_errors import S3Error
+from lifecycle_agent.clients.s3_errors import DENIED, S3Error
 from lifecycle_agent.deadline import Deadline
 from lifecycle_agent.steps.logs.buffers import Buffers
 from lifecycle_agent.steps.logs.effort import Effort
+from lifecycle_agent.steps.logs.manifest import Entry
 from lifecycle_agent.steps.logs.record import Begun, Record
 from lifecycle_agent.steps.logs.threads import Pool
 
-# S3 takes parts from 5 MiB on, 10,000 of them: at this size 51 GiB as they are stored.
+# S3 takes parts from here on, 10,000 of them.
+LEAST_PART = 5 * 1024 * 1024
+# At this size 51 GiB as they are stored.
 PART = 21 * 256 * 1024
 # Parts in memory, and on their way, at once: four kept a link of 1 Gbit/s busy in a trial.
 BUFFERS = 4
-# A source up to this size does not wait for one of them.
-SMALL = 256 * 1024
+# Keys that are denied while none is allowed, until it is clear that all are: a policy may be about some.
+MOST_DENIED = 8
 
 
 class Stored(Protocol):
@@ -76,18 +80,25 @@ class Store(Protocol):
     def abort(self, key: str, upload_id: str, deadline: Deadline) -> None:
         """The parts are gone."""
 
+    def unfinished(self, prefix: str, deadline: Deadline) -> list[tuple[str, str]]:
+        """Key and id of each multipart upload below a prefix that was neither completed nor aborted."""
+        ...
+
 
 class Means:
     """What a transfer needs.
 
     `hopeless` is the error that makes it useless to send anything else, `done` the bytes of originals saved,
-    `connected` whether there is a bucket by now.
+    `connected` whether there is a bucket by now, `least_part` the bytes that a part has if it is not the
+    last one.
 
     Args:
         connect: waits for the bucket; meanwhile the first parts are made.
         until: when sending stops.
         finish: when what was sent in time has to be wrapped up.
         part: bytes of a part as it is stored.
+        buffers: parts in memory, and on their way, at once.
+        shipped: what went before the end, by the identity of its source.
     """
 
     def __init__(
@@ -97,16 +108,22 @@ class Means:
         until: Deadline,
         finish: Deadline,
         part: int = PART,
+        buffers: int = BUFFERS,
+        shipped: Mapping[str, Entry] | None = None,
     ) -> None:
         self._connect = connect
         self.connected = False
         self.record = record
         self.until = until
         self.finish = finish
-        self.buffers = Buffers(BUFFERS, part, SMALL)
-        self.senders = Pool(BUFFERS)
+        self.shipped = shipped or {}
+        self.least_part = min(LEAST_PART, part)
+        self.buffers = Buffers(buffers, part)
+        self.senders = Pool(buffers)
         self.effort = Effort()
         self.hopeless: S3Error | None = None
+        self._first: S3Error | None = None
+        self._denied = 0
         self.done = 0
         self._lock = threading.Lock()
 
@@ -130,19 +147,38 @@ class Means:
         with self._lock:
             self.done += sent
 
-    def give_up(self, error: S3Error) -> None:
-        """Send nothing else: no other object would fare better."""
-        self.hopeless = self.hopeless or error
-        self.until.tighten(self.until.now())
+    def failed(self, error: S3Error) -> None:
+        """One object was not taken. Send nothing else if no other would fare better."""
+        with self._lock:
+            self._first = self._first or error
+            self._denied += error.code in DENIED
+            some = error.code in DENIED and (self.done > 0 or self._denied < MOST_DENIED)
+        if error.hopeless and not some:
+            self.hopeless = self.hopeless or error
+            self.until.tighten(self.until.now())
 
     def abort(self, begun: Begun) -> None:
         """Abort a multipart upload; one for which that fails is left to the bucket's lifecycle rule."""
         with suppress(S3Error):
             self.store.abort(begun.key, begun.upload_id, self.finish)
-            self.record.end(begun)
+            self.record.end(begun.key)
 
     def wrap_up(self) -> None:
         """Abort the multipart uploads that nobody goes on with."""
         self.senders.close()
+        reachable = self.hopeless is None
+        if not self.done:  # whatever went wrong first went wrong with all
+            self.hopeless = self.hopeless or self._first
         for begun in list(self.record.begun.values()):
             self.abort(begun)
+        if reachable:
+            with suppress(S3Error):  # a role that may not ask leaves them to the bucket's lifecycle rule
+                self._sweep(self.record.in_parts)
+
+    def _sweep(self, keys: Set[str]) -> None:
+        """Abort those that nobody knows: the process died, or the answer was lost, as they were begun."""
+        if not keys:
+            return
+        for key, upload_id in self.store.unfinished(commonprefix(sorted(keys)), self.finish):  # noqa: RUF071
+            if key in keys:
+                self.store.abort(key, upload_id, self.finish)

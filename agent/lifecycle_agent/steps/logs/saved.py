@@ -17,8 +17,8 @@ from lifecycle_agent.steps.logs import keys
 from lifecycle_agent.steps.logs.manifest import SCHEMA, Entry
 from lifecycle_agent.steps.logs.pack import CODECS
 
-# An entry is some 600 bytes: this is a hundred thousand files.
-MOST_BYTES = 64 * 1024 * 1024
+# An entry is some 600 bytes, more where names are long: this holds all files that are selected at most.
+MOST_BYTES = 256 * 1024 * 1024
 BLOCK = 256 * 1024
 
 MANIFEST = "manifest.json"

@@ -16,7 +16,7 @@ from lifecycle_agent.steps.logs.upload import upload
 
 # Sources being read at once. Small ones are mostly waiting for S3's answer; a part of a large one waits for a
 # buffer (`means.BUFFERS`), which is what bounds the memory.
-THREADS = 8
+THREADS = 16
 
 
 def send(items: Sequence[Item], means: Means, work: Work) -> list[Entry]:
@@ -33,7 +33,12 @@ def send(items: Sequence[Item], means: Means, work: Work) -> list[Entry]:
         work.say(f"{len(sent)} of {names} files", min(means.done, total), total)
 
     def one(item: Item) -> None:
-        sent[item.key] = upload(item, means)
+        try:
+            sent[item.key] = upload(item, means)
+        except (
+            Exception
+        ) as error:  # of one item: no memory, a library's own; the others must not be lost for it
+            sent[item.key] = Entry(item.source, why=f"{type(error).__name__}: {error}")
 
     jobs = [partial(one, item) for item in items if not item.same_as]
     for _ in each(jobs, THREADS, work, means.finish, say):

@@ -82,8 +82,10 @@ class FileSource:
         return data
 
     def close(self) -> None:
-        """Close the file."""
-        os.close(self._fd)
+        """Close the file; once more does nothing."""
+        descriptor, self._fd = self._fd, -1
+        if descriptor >= 0:
+            os.close(descriptor)
 
     def _finish(self) -> None:
         """All that was there at first is read: is it still there, and is a line to be completed?"""

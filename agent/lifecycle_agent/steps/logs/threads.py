@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 # How late a request to stop may be noticed, and how often progress is said: no person sees the difference.
 TICK = 0.1
-ARENA_MAX, MMAP_THRESHOLD = -8, -3  # M_ARENA_MAX and M_MMAP_THRESHOLD in glibc's malloc.h
+ARENA_MAX, MMAP_THRESHOLD, TRIM_THRESHOLD = -8, -3, -1  # M_... in glibc's malloc.h
 
 
 def each(
@@ -64,15 +64,17 @@ def spare_memory() -> None:
     """Have the threads of this process share two pools of memory.
 
     By default glibc gives nearly every thread one of its own, and what one has freed stays with it: 25 MiB
-    in an upload of twelve threads. What is larger than 1 MiB, a compressor's tables, should go back to the
-    system when it is freed. Another C library than glibc may have no `mallopt`, and no such pools.
+    in an upload of twelve threads. What is larger than 1 MiB should go back to the system when it is
+    freed; what is smaller is soon needed again. Another C library than glibc may have no `mallopt`, and no
+    such pools.
     """
     with suppress(ImportError, OSError, AttributeError):
         import ctypes
 
         libc = ctypes.CDLL(None)
         libc.mallopt(ARENA_MAX, 2)
-        libc.mallopt(MMAP_THRESHOLD, 1024 * 1024)
+        libc.mallopt(MMAP_THRESHOLD, 1 << 20)
+        libc.mallopt(TRIM_THRESHOLD, 4 << 20)
 
 
 def bounded(job: Callable[[], T], work: Work, until: Deadline) -> T:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import datetime, timezone
 
-from lifecycle_agent.clients.s3_errors import S3Error
+from lifecycle_agent.clients.s3_errors import S3Error, denied
 from lifecycle_agent.errors import LifecycleAgentError
 from lifecycle_agent.steps.logs.items import Item
 from lifecycle_agent.steps.logs.manifest import Entry
 from lifecycle_agent.steps.logs.means import Means
 from lifecycle_agent.steps.logs.source import Unreadable
-from lifecycle_agent.steps.logs.transfer import SourceChanged, Transfer
+from lifecycle_agent.steps.logs.transfer import Anew, Transfer
 
 
 def upload(item: Item, means: Means) -> Entry:
@@ -24,29 +24,29 @@ def upload(item: Item, means: Means) -> Entry:
     except (Unreadable, LifecycleAgentError, OSError) as error:
         return replace(left, why=str(error))
     try:
-        sent = means.record.sent.get((item.key, source.identity))
-        if sent is not None and _is_there(sent, means):
+        sent = _sent(item, source.identity, means)
+        if sent is not None:
             means.count(sent.bytes)
-            return sent
+            return replace(sent, source=item.source, note=source.note)
         try:
             entry = Transfer(means, item, source, left).run()
-        except SourceChanged:
+        except Anew:
             source.close()
             source = item.open()
             entry = Transfer(means, item, source, left).run()
     except S3Error as error:
-        if error.hopeless:
-            means.give_up(error)
+        means.failed(error)
         return replace(left, why=_over(means) if means.until.passed else error.message)
     except TimeoutError:
         return replace(left, why=_over(means))
-    except (Unreadable, LifecycleAgentError, OSError) as error:
+    except (Anew, Unreadable, LifecycleAgentError, OSError) as error:
         return replace(left, why=str(error))
     finally:
         source.close()
     entry = replace(entry, finished=now(), note=source.note)
     if entry.complete:
         means.record.done(source.identity, entry)
+    means.record.end(item.key)  # not before: who dies in between knows that it is there
     return entry
 
 
@@ -54,15 +54,25 @@ def _over(means: Means) -> str:
     return means.hopeless.message if means.hopeless else "time ran out before it was sent"
 
 
-def _is_there(sent: Entry, means: Means) -> bool:
-    """Whether what we remember to have sent is still in the bucket.
+def _sent(item: Item, identity: str, means: Means) -> Entry | None:
+    """What of this is in the bucket already, and whole.
 
-    A role that may only write can't ask; then what we remember has to do.
+    A role that may only write can't ask. What this upload sent is believed to be there; what was shipped
+    days ago may have been expired by the bucket, and goes once more.
     """
+    sent = means.record.sent.get((item.key, identity))
+    if sent is not None and _is_there(sent, means, unless=True):
+        return sent
+    sent = means.shipped.get(identity)
+    return sent if sent is not None and _is_there(sent, means, unless=False) else None
+
+
+def _is_there(sent: Entry, means: Means, unless: bool) -> bool:
+    """Whether it is still in the bucket; `unless` where the role may not ask."""
     try:
         stored = means.store.head(sent.key, means.until)
     except S3Error as error:
-        return error.code in ("403", "AccessDenied")
+        return unless and denied(error)
     return stored is not None and stored.size == sent.stored_bytes
 
 
