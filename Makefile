@@ -2,13 +2,16 @@
 # PYTHON=/path/to/python3.12 makes rehearse, bench and lint use that one instead of the newest the machine has.
 
 .DEFAULT_GOAL := help
-.PHONY: help test rehearse bench bench-upload lint clean
+.PHONY: help test test-kills rehearse bench bench-upload lint clean
 
 help: ## what can be made
 	@sed -n 's/^\([a-z-]*\): ## \(.*\)/make \1\t\2/p' Makefile | expand -t 20
 
 test: ## run every test on every Python from 3.10 on that this machine has
 	@tests/run $(ARGS)
+
+test-kills: ## kill uploads at random moments, 20 runs of ten deaths (KILLS=100 for more)
+	@venv=$$(tests/setup venv test) && LIFECYCLE_AGENT_KILLS=$${KILLS:-20} "$$venv/bin/python" -m pytest -q -p no:cacheprovider tests/contract/test_upload_kill.py $(ARGS)
 
 rehearse: ## watch the agent save a live app on this machine (options: ARGS="--speed 1")
 	@venv=$$(tests/setup venv rehearsal) && "$$venv/bin/lifecycle-agent" rehearse $(ARGS)

@@ -47,9 +47,8 @@ class WrongChecksum(S3Error):
 
 
 # "Error responses" of the S3 API reference; SlowDown and the like come with 503, RequestTimeout with 400, and
-# BadDigest and XAmzContentSHA256Mismatch mean that what arrived is not what was sent.
+# BadDigest means that what arrived is not what was sent.
 _TRANSIENT = {"SlowDown", "RequestTimeout", "BadDigest", "InternalError", "ServiceUnavailable"}
-_TRANSIENT |= {"XAmzContentSHA256Mismatch"}
 _TRANSIENT |= {"OperationAborted", "Throttling", "ThrottlingException", "RequestLimitExceeded"}
 
 _EXPIRED = {"ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired", "RequestExpired"}
