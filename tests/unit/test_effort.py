@@ -10,7 +10,7 @@ from lifecycle_agent.deadline import Deadline
 from lifecycle_agent.steps.logs.effort import FIRST_GUESS, Effort
 
 MIB = 1024 * 1024
-LONG = Deadline.after(60)
+LONG = Deadline.after(24 * 3600)  # made once for a run of any length
 
 
 class Clock:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterator
 
 import pytest
 
@@ -59,6 +60,15 @@ def test_where_there_is_no_terminal_a_line_every_few_seconds(capsys: pytest.Capt
     assert lines == ["looking for logs", "5 bytes of 10 bytes, 0 bytes/s, 4 of 9 files"]
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """As in a terminal: who is started in the background, as tests may be, has SIGINT ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_the_first_signal_stops_it_and_the_second_is_as_always() -> None:
     before = signal.getsignal(signal.SIGINT)
     with Transfer(60) as work:
