@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import gzip
-import hashlib
-import json
 import os
 import re
-import signal
 import socket
 import subprocess
 import sys
@@ -15,31 +11,23 @@ import threading
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import boto3
 import pytest
-import zstandard
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 from werkzeug.serving import make_server
 
 from lifecycle_agent.clients import s3
-from lifecycle_agent.clients.s3 import S3, later
+from lifecycle_agent.clients.s3 import S3, Storage
 from lifecycle_agent.clients.s3_errors import OutOfTime, S3Error
-from lifecycle_agent.config import LogsSection
 from lifecycle_agent.deadline import Deadline
 from lifecycle_agent.errors import StepFailed
-from lifecycle_agent.steps import Done
-from lifecycle_agent.steps.logs import Logs
+from tests.contract.shipper import BUCKET, PART, noise, prove, save
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
     from mypy_boto3_s3 import S3Client
-
-PART = 5 << 20  # the least that S3, and moto with it, takes for a part that is not the last
-VALUES = {"group": "orders", "instance_id": "i-1", "time": "20260102T030405Z"}
-BUCKET = "acme-logs"
-PREFIX = "asg/orders/i-1/20260102T030405Z"
 
 # What spoils a request: an HTTP status, S3's code, headers; None lets it through.
 Spoil = Callable[["WSGIEnvironment"], "tuple[int, str, dict[str, str]] | None"]
@@ -139,52 +127,12 @@ def send_part(store: S3, upload_id: str, number: int, data: bytes) -> tuple[str,
     return store.send_part("k", upload_id, number, memoryview(data), crc, Deadline.after(30)), crc
 
 
-def noise(size: int) -> bytes:
-    """Bytes that no compression makes smaller, the same in each run."""
-    return hashlib.shake_128(b"noise").digest(size)
-
-
-class Job:
-    """What the runner would hand in."""
-
-    def __init__(self, seconds: float = 60) -> None:
-        self.deadline = Deadline.after(seconds)
-
-    def say(self, text: str, done: int | None = None, total: int | None = None) -> None:
-        pass
-
-    def wait(self, seconds: float) -> None:
-        pass
-
-
-def save(pattern: str, compression: str = "zstd", record: Path | None = None, seconds: float = 60) -> Done:
-    section = LogsSection(bucket=BUCKET, paths=(pattern,), compression=compression)
-    step = Logs(section, later(BUCKET, "us-east-1"), VALUES, record=record, part=PART)
-    return step.run(Job(seconds))
-
-
 def stored(key: str) -> bytes:
     return client().get_object(Bucket=BUCKET, Key=key)["Body"].read()
 
 
-def manifest() -> Any:
-    return json.loads(stored(f"{PREFIX}/manifest.json"))
-
-
-def prove(originals: dict[str, bytes]) -> None:
-    """Every object, read back and unpacked, is its original, as the manifest says; nothing is left over."""
-    written = manifest()
-    assert {Path(entry["source"]).name for entry in written["files"]} == set(originals)
-    for entry in written["files"]:
-        data = stored(entry["key"])
-        assert len(data) == entry["stored_bytes"]
-        if entry["key"].endswith(".zst"):
-            data = zstandard.ZstdDecompressor().stream_reader(data, read_across_frames=True).read()
-        elif entry["key"].endswith(".gz"):
-            data = gzip.decompress(data)
-        assert data == originals[Path(entry["source"]).name]
-        assert hashlib.sha256(data).hexdigest() == entry["sha256"]
-        assert entry["complete"]
+def proven(originals: dict[str, bytes]) -> None:
+    prove(stored, originals)
     assert not client().list_multipart_uploads(Bucket=BUCKET).get("Uploads")
 
 
@@ -205,7 +153,7 @@ def test_what_is_saved_comes_back(world: World, tmp_path: Path, compression: str
     originals = write(tmp_path)
     done = save(f"{tmp_path}/*", compression)
     assert done.warnings == ()
-    prove(originals)
+    proven(originals)
     assert len(world.sent("PUT", "partNumber")) == 3
     assert [one for one in world.seen if one.startswith(("PUT", "POST"))][-1].endswith("manifest.json")
 
@@ -251,23 +199,7 @@ def test_what_passes_is_tried_again(world: World, tmp_path: Path, status: int, c
 
     world.spoil = once
     assert save(f"{tmp_path}/*").warnings == ()
-    prove(originals)
-
-
-def test_a_connection_reset_in_the_middle_of_a_part_is_tried_again(world: World, tmp_path: Path) -> None:
-    originals = write(tmp_path)
-    resets: list[str] = []
-
-    def reset(request: WSGIEnvironment) -> None:
-        if "partNumber=2" in request["QUERY_STRING"] and not resets:
-            resets.append(request["PATH_INFO"])
-            request["wsgi.input"].read(100_000)
-            request["werkzeug.socket"].shutdown(socket.SHUT_RDWR)
-
-    world.spoil = reset
-    assert save(f"{tmp_path}/*").warnings == ()
-    assert resets
-    prove(originals)
+    proven(originals)
 
 
 @pytest.mark.parametrize(
@@ -304,15 +236,13 @@ def test_no_such_bucket_says_so(world: World) -> None:
 
 
 def test_no_credentials_says_so(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
-    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
-    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    with pytest.raises(S3Error, match="no AWS credentials"):
-        put(connect())
-    monkeypatch.undo()
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
-    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", world.url)
+    monkeypatch.setattr(s3, "RETRY_SECONDS", 0.05)
+    with monkeypatch.context() as only_here:
+        only_here.delenv("AWS_ACCESS_KEY_ID")
+        only_here.delenv("AWS_SECRET_ACCESS_KEY")
+        only_here.setenv("AWS_EC2_METADATA_DISABLED", "true")
+        with pytest.raises(S3Error, match="no AWS credentials"):
+            put(connect())
 
 
 def test_an_endpoint_that_is_not_there_says_so(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -335,29 +265,6 @@ def test_a_bad_endpoint_fails_the_step_with_a_hint(
         with pytest.raises(StepFailed, match="no logs saved") as caught:
             save(f"{tmp_path}/*")
     assert "AWS_ENDPOINT_URL_S3" in caught.value.hint
-
-
-def test_a_server_that_never_answers_ends_with_the_deadline(world: World, tmp_path: Path) -> None:
-    """The step goes on to the manifest, which the server takes again, and leaves what hangs behind."""
-    write(tmp_path)
-    release = threading.Event()
-
-    def hang(request: WSGIEnvironment) -> None:
-        if request["REQUEST_METHOD"] in ("PUT", "POST") and "/files/" in request["PATH_INFO"]:
-            if request["PATH_INFO"].endswith("a.log.zst"):
-                return
-            release.wait(30)
-
-    world.spoil = hang
-    try:
-        done = save(f"{tmp_path}/*", seconds=2)
-    finally:
-        release.set()
-    assert done.data["files"] == 1
-    assert done.data["incomplete"] == 3
-    assert {entry["why"] for entry in manifest()["files"] if not entry["complete"]} == {
-        "time ran out while it was on its way"
-    }
 
 
 def test_sending_stops_between_two_blocks_at_the_deadline(world: World) -> None:
@@ -402,48 +309,44 @@ def test_aborting_what_is_gone_is_no_error(world: World) -> None:
     store.abort("k", upload, Deadline.after(30))
 
 
-CHILD = """
-import json, sys
-sys.path.insert(0, sys.argv[1])
-from pathlib import Path
-from test_s3 import save
-save(sys.argv[2], record=Path(sys.argv[3]))
-"""
+def test_how_objects_are_kept_is_said_with_each_request_that_makes_one(world: World, tmp_path: Path) -> None:
+    storage = Storage("SSE-KMS", "alias/logs", "STANDARD_IA", "123456789012", {"team": "a+b=c", "k": "v w"})
+    heard: list[tuple[bool, dict[str, str]]] = []
+
+    def hear(request: WSGIEnvironment) -> None:
+        method, query = request["REQUEST_METHOD"], request["QUERY_STRING"]
+        makes_one = "uploads" in query if method == "POST" else method == "PUT" and not query
+        heard.append((makes_one, {name: text for name, text in request.items() if name.startswith("HTTP_X")}))
+
+    write(tmp_path)
+    world.spoil = hear
+    save(f"{tmp_path}/*", storage=storage)
+    store, deadline = S3(BUCKET, "us-east-1", storage), Deadline.after(30)
+    upload_id = store.begin("k", deadline, "text/plain")
+    store.parts("k", upload_id, deadline)
+    store.abort("k", upload_id, deadline)
+    store.head("k", deadline)
+    store.unfinished("k", deadline)
+    said = {
+        "HTTP_X_AMZ_SERVER_SIDE_ENCRYPTION": "aws:kms",
+        "HTTP_X_AMZ_SERVER_SIDE_ENCRYPTION_AWS_KMS_KEY_ID": "alias/logs",
+        "HTTP_X_AMZ_STORAGE_CLASS": "STANDARD_IA",
+        "HTTP_X_AMZ_TAGGING": "team=a%2Bb%3Dc&k=v+w",
+    }
+    assert [makes_one for makes_one, _ in heard].count(
+        True
+    ) == 6  # four files, the manifest, and the last one
+    for makes_one, headers in heard:
+        assert headers["HTTP_X_AMZ_EXPECTED_BUCKET_OWNER"] == "123456789012"
+        assert said.items() & headers.items() == (said.items() if makes_one else set())
 
 
-@pytest.mark.parametrize("at", ["partNumber=1&", "partNumber=3&", "manifest.json"])
-def test_killed_and_started_again_it_sends_only_the_rest(world: World, tmp_path: Path, at: str) -> None:
-    (tmp_path / "logs").mkdir()
-    originals, progress = write(tmp_path / "logs"), tmp_path / "progress"
-    reached, release = threading.Event(), threading.Event()
-
-    def hang(request: WSGIEnvironment) -> None:
-        if at in f"{request['PATH_INFO']}?{request['QUERY_STRING']}&":
-            reached.set()
-            release.wait(30)
-
-    world.spoil = hang
-    child = subprocess.Popen(
-        [sys.executable, "-c", CHILD, str(Path(__file__).parent), f"{tmp_path}/logs/*", str(progress)],
-        env={**os.environ},
-    )
-    try:
-        assert reached.wait(30)
-        pause = threading.Event()
-        while progress.read_text().count('"entry"') < (4 if at == "manifest.json" else 3):
-            assert child.poll() is None
-            pause.wait(0.005)
-    finally:
-        child.send_signal(signal.SIGKILL)
-        child.wait()
-        world.spoil = lambda request: None
-        release.set()
-    world.seen.clear()
-    assert save(f"{tmp_path}/logs/*", record=progress).warnings == ()
-    prove(originals)
-    put_again = {Path(one.partition("?")[0]).name for one in world.sent("PUT", "")}
-    assert put_again == ({"manifest.json"} if at == "manifest.json" else {"large.log.zst", "manifest.json"})
-    world.seen.clear()
+def test_what_is_not_configured_is_left_to_the_bucket(world: World) -> None:
+    heard: set[str] = set()
+    world.spoil = lambda request: heard.update(request)
+    put(connect())
+    begin(connect())
+    assert not [name for name in heard if re.search("ENCRYPTION|STORAGE_CLASS|TAGGING|OWNER", name)]
 
 
 def test_making_the_client_imports_boto3_in_the_background_only() -> None:

@@ -94,11 +94,11 @@ def test_a_role_that_may_only_write_goes_by_what_is_remembered(scene: Scene) -> 
     assert scene.go_on() == ["large.log#4"]
 
 
-def test_a_role_that_may_only_write_sends_anew_what_it_cannot_ask_for(scene: Scene) -> None:
-    """It was complete already; without being allowed to look, nobody knows."""
+def test_a_role_that_may_only_write_completes_what_was_complete(scene: Scene) -> None:
+    """S3 takes the same completion twice."""
     scene.die("Complete", "stored", "small.log", *PARTS)
     scene.s3.proxy.play = refuse_reading
-    assert scene.go_on() in ([], list(PARTS))
+    assert scene.go_on() == []
 
 
 @pytest.mark.parametrize("phase", ["asked", "stored", "answered"])
@@ -115,12 +115,14 @@ def test_an_upload_that_somebody_aborted_is_sent_anew(scene: Scene) -> None:
 
 def test_an_upload_that_somebody_aborts_on_its_way_is_sent_anew(scene: Scene) -> None:
     aborted: list[str] = []
+    one_by_one = threading.Lock()  # how the server takes both at once is not what is tried here
 
     def abort(exchange: Exchange) -> None:
-        if exchange.query.get("partNumber") == "3" and not aborted:
-            aborted.append(exchange.key)
-            abort_all(scene.s3)
-        exchange.through()
+        with one_by_one:
+            if exchange.query.get("partNumber") == "3" and not aborted:
+                aborted.append(exchange.key)
+                abort_all(scene.s3)
+            exchange.through()
 
     scene.s3.proxy.play = abort
     assert scene.go_on() == [*PARTS, "small.log"]

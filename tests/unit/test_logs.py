@@ -18,9 +18,7 @@ from lifecycle_agent.config import LogsSection
 from lifecycle_agent.deadline import Deadline
 from lifecycle_agent.errors import Interrupted, StepFailed
 from lifecycle_agent.steps.logs import Extra, Logs
-from lifecycle_agent.steps.logs.manifest import Entry
 from lifecycle_agent.steps.logs.means import MOST_DENIED
-from lifecycle_agent.steps.logs.record import Begun, Record, SentPart
 from lifecycle_agent.steps.logs.select import Selection, select
 from lifecycle_agent.steps.logs.send import THREADS
 from tests.unit.bucket import PREFIX, VALUES, Bucket, Job, Object, noise, save
@@ -292,31 +290,6 @@ def eventually(condition: Callable[[], bool]) -> None:
     while not condition():
         assert not deadline.passed
         threading.Event().wait(0.001)
-
-
-# --- what is remembered
-
-
-def test_a_record_survives_torn_lines_and_belongs_to_one_place(tmp_path: Path) -> None:
-    path = tmp_path / "record"
-    one, two = Entry("a", "ka", 1), Entry("b", "kb", 2)
-    part = SentPart(1, 0, 10, "sha", 5, 1, "etag")
-    begun, ended = Begun("id", "kc"), Begun("other", "kd")
-    record = Record(path, "here")
-    record.done("1", one)
-    record.begin(begun)
-    record.part(begun, part)
-    record.begin(ended)
-    with path.open("ab") as file:
-        file.write(b'{"identity": "torn", "ent')
-    again = Record(path, "here")
-    again.done("2", two)
-    again.end(ended.key)
-    last = Record(path, "here")
-    assert last.sent == {("ka", "1"): one, ("kb", "2"): two}
-    assert last.begun == {"kc": Begun("id", "kc", {1: part})}
-    assert Record(path, "elsewhere").sent == {}
-    assert Record(path, "here").sent == {}
 
 
 def test_a_record_that_cannot_be_written_is_done_without(tmp_path: Path) -> None:
