@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 import zstandard
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from lifecycle_agent.steps.logs.buffers import SLACK, Buffer
@@ -46,6 +46,12 @@ def content(runs: list[tuple[bool, int]]) -> bytes:
     )
 
 
+MIXED = [(True, 3 * CHUNK), (False, 5 * CHUNK), (True, CHUNK + 1)]
+
+
+@example("zstd", MIXED, [CHUNK - 1, 10_000], CHUNK, [True, False])
+@example("gzip", MIXED, [], 2 * CHUNK, [False, True])
+@example("none", MIXED, [2 * CHUNK], CHUNK, [False])
 @settings(deadline=None, max_examples=60)
 @given(
     codec=st.sampled_from(sorted(CODECS)),
@@ -57,7 +63,7 @@ def content(runs: list[tuple[bool, int]]) -> bytes:
 def test_all_of_it_is_there_and_each_part_is_whole(
     codec: str, runs: list[tuple[bool, int]], pieces: list[int], size: int, hard: list[bool]
 ) -> None:
-    data = content(runs)
+    data = content(runs)[: 500 * min(pieces, default=CHUNK)]  # in so many pieces at most
     source, original = InPieces(data, pieces), Original(hashlib.sha256())
     stored: list[bytes] = []
     ended = False

@@ -76,7 +76,7 @@ class FileSource:
         except OSError as error:
             raise Unreadable(f"cannot be read: {error.strerror}") from error
         if size and not data:
-            raise self._shrank(self._read)
+            raise self._shrank(os.fstat(self._fd).st_size)
         self._read += len(data)
         self._ends_line = data.endswith(b"\n") if data else self._ends_line
         return data
