@@ -6,7 +6,6 @@ boto3 is imported when a client is made and no sooner: import and client togethe
 
 from __future__ import annotations
 
-import io
 import random
 import threading
 import time
@@ -21,6 +20,7 @@ from lifecycle_agent.clients.answers import limit
 from lifecycle_agent.clients.aws import make_client
 from lifecycle_agent.clients.crc32 import in_base64
 from lifecycle_agent.clients.pace import Pace
+from lifecycle_agent.clients.s3_body import body, do_not_ask, slow_down
 from lifecycle_agent.clients.s3_errors import (
     NOT_THERE,
     OutOfTime,
@@ -54,10 +54,6 @@ FIRST_PAUSE, LAST_PAUSE = 0.1, 3.0
 RENEW_SECONDS = 5.0
 # Kept open, for all the threads that send at once.
 CONNECTIONS = 20
-# Up to here a body is sent without asking first.
-SMALL = 256 * 1024
-# Sent at a time. The deadline is looked at in between, and `READ_TIMEOUT` holds for each.
-BLOCK = 64 * 1024
 # Not CRC64NVME, today's default of S3: it needs awscrt, which costs memory. FULL_OBJECT: the same number for
 # the same object however it was cut into parts, so that anybody can compute it.
 CHECKSUM: Any = {"ChecksumAlgorithm": "CRC32"}
@@ -140,9 +136,9 @@ class S3:
     def _make(self) -> S3Client:
         client: S3Client = make_client("s3", self._region, CONNECT_TIMEOUT, READ_TIMEOUT, CONNECTIONS)
         limit(client)
-        client.meta.events.register_last("before-call.s3", _do_not_ask)
+        client.meta.events.register_last("before-call.s3", do_not_ask)
         if self._pace is not None:
-            client.meta.events.register("before-send.s3", partial(_slow_down, self._pace))
+            client.meta.events.register("before-send.s3", partial(slow_down, self._pace))
         return client
 
     def put(
@@ -161,7 +157,7 @@ class S3:
             lambda: self._client.put_object(
                 **self._at(key),
                 **self._storage.of_object(),
-                Body=_body(data, deadline),
+                Body=body(data, deadline),
                 ContentType=content_type,
                 Metadata=dict(metadata),
                 ChecksumCRC32=in_base64(crc),
@@ -195,7 +191,7 @@ class S3:
                 **self._at(key),
                 UploadId=upload_id,
                 PartNumber=number,
-                Body=_body(data, deadline),
+                Body=body(data, deadline),
                 ChecksumCRC32=in_base64(crc),
             ),
             in_base64(crc),
@@ -362,61 +358,6 @@ class S3:
                     raise WrongChecksum(self.bucket, key, said, crc)
             time.sleep(deadline.timeout(random.uniform(pause / 2, pause)))  # noqa: S311
             pause = min(2 * pause, LAST_PAUSE)
-
-
-class _Body(io.RawIOBase):
-    """What is sent, block by block, until the deadline. Shares the bytes, does not copy them."""
-
-    def __init__(self, data: bytes | memoryview, deadline: Deadline) -> None:
-        self._data = memoryview(data)
-        self.size = len(self._data)
-        self._at = 0
-        self._deadline = deadline
-        self.pace: Pace | None = None
-
-    def read(self, size: int | None = -1, /) -> bytes:
-        if self._deadline.passed:
-            raise TimeoutError("the deadline passed while sending")
-        # urllib3 asks for 16 KiB at a time and sends whatever it gets.
-        end = len(self._data) if size is None or size < 0 else self._at + max(size, BLOCK)
-        block = bytes(self._data[self._at : end])
-        if self.pace is not None:
-            self.pace.wait(len(block), self._deadline)
-        self._at += len(block)
-        return block
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
-        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: len(self._data)}[whence]
-        self._at = max(0, start + offset)
-        return self._at
-
-    def tell(self) -> int:
-        return self._at
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-
-def _body(data: bytes | memoryview, deadline: Deadline) -> Any:
-    return _Body(data, deadline)  # botocore reads and rewinds it; its type is a wider one than needed
-
-
-def _do_not_ask(params: dict[str, Any], **_: Any) -> None:
-    """Send what is small without "Expect: 100-continue", which costs a round trip: botocore asks before each
-    body, and only with a large one is there something to be saved if S3 refuses.
-    """
-    body = params.get("body")
-    if isinstance(body, _Body) and body.size <= SMALL:
-        params["headers"].pop("Expect", None)
-
-
-def _slow_down(pace: Pace, request: Any, **_: Any) -> None:
-    """Not before a request is sent: botocore reads its body to sign it, which takes nothing of the link."""
-    if isinstance(request.body, _Body):
-        request.body.pace = pace
 
 
 def later(

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from lifecycle_agent.clients.aws import make_client
-from lifecycle_agent.clients.s3_errors import NOT_THERE, OutOfTime, S3Error, explain, transient
+from lifecycle_agent.clients.s3_errors import NOT_THERE, OutOfTime, S3Error, denied, explain, transient
 from lifecycle_agent.deadline import Deadline
 
 if TYPE_CHECKING:
@@ -26,8 +26,6 @@ READ_TIMEOUT = 15.0  # of silence, in the middle of an object or before it
 # How long there may be trouble without a byte in between; see the same in clients/s3.py.
 RETRY_SECONDS = 20.0
 FIRST_PAUSE, LAST_PAUSE = 0.1, 3.0
-
-_DENIED = ("AccessDenied", "403", "AllAccessDisabled")
 
 
 class S3Reader:
@@ -153,7 +151,7 @@ class S3Object:
             return S3Error(f"{place} is not there", "look whether it was deleted, or has expired", "404")
         if explained.code == "PreconditionFailed":
             return S3Error(f"{place} was replaced while it was read", "do the same again", explained.code)
-        if explained.code in _DENIED:
+        if denied(explained):
             hint = (
                 f"allow s3:GetObject on arn:aws:s3:::{bucket}/* and kms:Decrypt where its key is in KMS; "
                 "without s3:ListBucket an object that is not there looks the same"

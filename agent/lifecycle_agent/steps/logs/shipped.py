@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from lifecycle_agent.config import LogsSection
 from lifecycle_agent.errors import UsageError
-from lifecycle_agent.steps.logs import keys
+from lifecycle_agent.steps.logs import keys, tree
 from lifecycle_agent.steps.logs.manifest import Entry
 from lifecycle_agent.steps.logs.record import Record
 from lifecycle_agent.steps.logs.select import Found
@@ -51,7 +51,7 @@ def prefix(template: str, values: Mapping[str, str]) -> str:
 
 def identity(found: Found) -> str:
     """Which file it is and what is in it, whatever its name; as `FileSource` has it, without opening it."""
-    return f"{found.dev}:{found.inode}:{found.size}:{found.mtime_ns}"
+    return tree.identity(found.dev, found.inode, found.size, found.mtime_ns)
 
 
 def usable(record: Record, prefix: str) -> dict[str, Entry]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 from lifecycle_agent.steps.logs.select import Found
-from lifecycle_agent.steps.logs.tree import descend, kind
+from lifecycle_agent.steps.logs.tree import descend, identity, kind
 
 # A file that grows is cut at the size it had when it was opened, plus the rest of the line that was being
 # written; journald's own limit for a line is 48 KiB (LineMax=), and a longer rest is no line of text.
@@ -64,7 +64,7 @@ class FileSource:
         self._ends_line = True
         self._at_end = False
         self.inode = f"{status.st_dev}:{status.st_ino}"
-        self.identity = f"{self.inode}:{status.st_size}:{status.st_mtime_ns}"
+        self.identity = identity(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
 
     def read(self, size: int) -> bytes:
         """The next bytes."""

@@ -35,3 +35,8 @@ def kind(mode: int) -> str:
         stat.S_IFDIR: "a directory",
     }
     return kinds.get(stat.S_IFMT(mode), "a device")
+
+
+def identity(dev: int, inode: int, size: int, mtime_ns: int) -> str:
+    """Which file it is and what is in it: another one, or one that was written to, has another."""
+    return f"{dev}:{inode}:{size}:{mtime_ns}"
