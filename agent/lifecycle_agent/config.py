@@ -205,6 +205,18 @@ class AdviceSection:
 
 
 @dataclass(frozen=True)
+class ShutdownSection:
+    """`[shutdown]`: what happens when the machine itself is switched off or rebooted while in service.
+
+    `timeout` is how long the shutdown waits for it.
+    """
+
+    poweroff: str = choice("drain", "ignore")
+    reboot: str = choice("drain", "ignore")
+    timeout: float = duration("90s", at_least="1s", at_most="1h")
+
+
+@dataclass(frozen=True)
 class Config:
     """Everything that can be configured.
 
@@ -223,6 +235,7 @@ class Config:
     spot: SpotSection = table(SpotSection)
     rebalance: AdviceSection = table(AdviceSection)
     maintenance: AdviceSection = table(AdviceSection)
+    shutdown: ShutdownSection = table(ShutdownSection)
     document: toml.Document | None = field(default=None, repr=False, metadata={"internal": True})
 
 

@@ -24,6 +24,14 @@ class TargetState(str, Enum):
     WARMED_TERMINATED = "Warmed:Terminated"
 
 
+class Ending(str, Enum):
+    """Why the service is told to end."""
+
+    STOP = "stop"  # `systemctl stop` or `restart`, an upgrade
+    POWEROFF = "poweroff"  # or halt; an instance that is terminated or stopped in EC2 looks like this
+    REBOOT = "reboot"  # or kexec
+
+
 class LifecycleTransition(str, Enum):
     """The two occasions on which a group calls its lifecycle hooks."""
 
@@ -111,10 +119,14 @@ class Observation:
     Args:
         target: None when the group has said nothing yet (404), or when `problem` is set.
         problem: one sentence when the answer cannot be used, else empty.
+        known: whether it is known which instance this is.
+        ending: why the service is told to end, once it is.
     """
 
     target: TargetState | None
     problem: str = ""
+    known: bool = True
+    ending: Ending | None = None
 
 
 class NoticeKind(str, Enum):
@@ -123,6 +135,8 @@ class NoticeKind(str, Enum):
     TERMINATE = "terminate"
     DRAIN = "drain"
     UNDRAIN = "undrain"
+    SHUTDOWN = "shutdown"
+    REBOOT = "reboot"
 
 
 @dataclass(frozen=True)
@@ -133,12 +147,17 @@ class Notice:
         reason: one sentence for people.
         seen_at: seconds on the boot clock.
         completes: the hook kind whose lifecycle action the transition answers, or None.
+        if_asked: whether it answers only where the group happens to ask, and does not wait for that.
+        ends: when the machine itself is gone, seconds on the boot clock; None where only the group's own
+            patience and the configuration limit the time.
     """
 
     kind: NoticeKind
     reason: str
     seen_at: float
     completes: LifecycleTransition | None = None
+    if_asked: bool = False
+    ends: float | None = None
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Notice:
@@ -149,7 +168,12 @@ class Notice:
             values["reason"],
             values["seen_at"],
             LifecycleTransition(completes) if completes else None,
+            values.get("if_asked", False),
+            values.get("ends"),
         )
+
+
+COMPLETE = "complete"  # the name of the last step, the answer to the group; it outlives a reboot
 
 
 class Outcome(str, Enum):

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from lifecycle_agent.cli import main
-from lifecycle_agent.transition.journal import Journal
+from lifecycle_agent.journal import Journal
 
 side, fatal, *sys.argv[1:] = sys.argv[1:]
 append = Journal._append

@@ -155,7 +155,7 @@ class Scene:
         assert seconds > 0, "asked without a pause"
         self.now += seconds
 
-    def answer(self, deadline: float = 20.0, patience: float = 3600.0) -> str:
+    def answer(self, deadline: float = 20.0, patience: float = 3600.0, if_asked: bool = False) -> str:
         def clock() -> float:
             return self.now
 
@@ -167,6 +167,7 @@ class Scene:
             Deadline(patience, clock),
             self.sleep,
             self.said.append,
+            if_asked,
         )
 
 
@@ -231,6 +232,20 @@ def test_a_group_that_does_not_take_the_instance_away_is_not_waited_for_long() -
     with pytest.raises(LifecycleAgentError, match="not active"):
         scene.answer(deadline=600.0)
     assert scene.now == pytest.approx(EARLY_SECONDS, abs=1)
+
+
+def test_one_that_need_not_ask_is_owed_no_answer() -> None:
+    scene = Scene(always(NOT_ACTIVE), lambda now: "InService")
+
+    assert scene.answer(if_asked=True) == "no answer is owed: the group does not take this instance away"
+    assert scene.now == 0
+
+
+@pytest.mark.parametrize("before", ["Terminating", "Terminating:Wait"])
+def test_one_that_asks_gets_its_answer_also_when_it_need_not(before: str) -> None:
+    scene = Scene(until(10.0, NOT_ACTIVE), lambda now: before)
+
+    assert scene.answer(if_asked=True) == "the group has the answer"
 
 
 def test_refused_while_the_group_asks_it_is_tried_to_the_deadline() -> None:

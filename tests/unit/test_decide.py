@@ -6,10 +6,12 @@ import itertools
 
 import pytest
 
+from lifecycle_agent.config import ShutdownSection
 from lifecycle_agent.model import LifecycleTransition, Notice, NoticeKind, Observation, TargetState
 from lifecycle_agent.watch.decide import Memory, Phase, Start, Stay, decide
 
 NOW = 1234.5
+SHUTDOWN = ShutdownSection()
 
 PROBLEM = Observation(None, "the instance metadata service does not answer")
 SILENCE = Observation(None)
@@ -29,7 +31,7 @@ WAITING = {
 
 
 def test_the_group_takes_the_instance_away() -> None:
-    decision = decide(Observation(TargetState.TERMINATED), Memory(), NOW)
+    decision = decide(Observation(TargetState.TERMINATED), Memory(), NOW, SHUTDOWN)
 
     reason = "the group takes this instance away"
     notice = Notice(NoticeKind.TERMINATE, reason, NOW, LifecycleTransition.TERMINATING)
@@ -38,7 +40,7 @@ def test_the_group_takes_the_instance_away() -> None:
 
 @pytest.mark.parametrize(("target", "sentence"), WAITING.items())
 def test_whatever_else_it_wants_is_said_and_changes_nothing(target: TargetState, sentence: str) -> None:
-    assert decide(Observation(target), Memory(), NOW) == Stay(sentence)
+    assert decide(Observation(target), Memory(), NOW, SHUTDOWN) == Stay(sentence)
 
 
 def test_every_word_has_its_row() -> None:
@@ -53,13 +55,13 @@ def test_every_word_has_its_row() -> None:
     ],
 )
 def test_without_an_answer_nothing_starts(seen: Observation, sentence: str) -> None:
-    assert decide(seen, Memory(), NOW) == Stay(sentence)
+    assert decide(seen, Memory(), NOW, SHUTDOWN) == Stay(sentence)
 
 
 @pytest.mark.parametrize(
     ("phase", "seen"), [*itertools.product([Phase.IN_TRANSITION, Phase.OVER], SEEN)], ids=str
 )
 def test_one_transition_is_enough(phase: Phase, seen: Observation) -> None:
-    assert decide(seen, Memory(phase, "terminate since 41 s: step logs"), NOW) == Stay(
+    assert decide(seen, Memory(phase, "terminate since 41 s: step logs"), NOW, SHUTDOWN) == Stay(
         "terminate since 41 s: step logs"
     )

@@ -12,12 +12,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lifecycle_agent import journal as journals
 from lifecycle_agent.config import Config, DrainSection
 from lifecycle_agent.deadline import boottime
+from lifecycle_agent.journal import Journal, Recorded, boot_id
 from lifecycle_agent.model import LifecycleTransition, Notice, NoticeKind, Outcome, StepReport
-from lifecycle_agent.transition import journal as journals
 from lifecycle_agent.transition import take_up as taking
-from lifecycle_agent.transition.journal import Journal, Recorded, boot_id
 from lifecycle_agent.transition.take_up import Transition, already_over
 
 ME = "i-0123456789abcdef0"
@@ -265,6 +265,30 @@ def test_a_termination_goes_on_with_its_own_deadline(tmp_path: Path) -> None:
     assert transition.notice.seen_at == now - 10
     assert transition.recorded is not None
     assert set(transition.ended) == {"logs"}
+
+
+def test_it_has_less_time_when_the_machine_itself_goes(tmp_path: Path) -> None:
+    now = boottime()
+    begin(tmp_path, replace(NOTICE, seen_at=now - 10), now + 500)
+
+    transition = taken_up(Journal(tmp_path, ME), replace(NOTICE, ends=now + 90))
+
+    assert transition.deadline.at == now + 90
+    assert transition.notice.ends == now + 90
+    assert transition.notice.seen_at == now - 10
+    assert set(transition.ended) == {"logs"}
+    assert last(Journal(tmp_path, ME)).ends == now + 90, "the next process knows"
+
+
+def test_a_new_transition_ends_with_the_machine(tmp_path: Path) -> None:
+    now = boottime()
+    notice = Notice(NoticeKind.SHUTDOWN, "switched off", now, ends=now + 90)
+
+    first = taken_up(Journal(tmp_path, ME), notice)
+    again = taken_up(Journal(tmp_path, ME), notice)
+
+    assert first.deadline.at == again.deadline.at == now + 90
+    assert again.transition_id == first.transition_id, "one whose process died goes on"
 
 
 def test_a_deadline_brought_forward_stays_there(tmp_path: Path) -> None:

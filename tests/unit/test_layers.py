@@ -28,10 +28,13 @@ MAY_IMPORT: dict[str, set[str]] = {
     "files": NOUNS | FILES,
     "logline": NOUNS | FILES,
     "config": NOUNS | FILES,
+    "journal": NOUNS | FILES,
     "clients": NOUNS | FILES | {"config"},
     "steps": NOUNS | FILES | {"config", "clients"},
-    "transition": NOUNS | FILES | {"config", "clients", "steps"},
-    "watch": NOUNS | FILES | {"config"},  # resident: everything it imports stays in memory for weeks
+    "transition": NOUNS | FILES | {"config", "journal", "clients", "steps"},
+    "watch": NOUNS
+    | FILES
+    | {"config", "journal"},  # resident: everything it imports stays in memory for weeks
     "cli": NOUNS | FILES | {"config", "clients", "steps", "transition", "watch"},
     "cli.rehearse": NOUNS | FILES | {"config", "clients", "steps", "transition", "watch", "cli", "rehearsal"},
     # The emulated world shares no code with what it judges.
@@ -41,7 +44,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 
 # What is not ours, for the rooms that the watcher looks into; tomli is what tomllib was before Python 3.11.
 THIRD_PARTY: dict[str, set[str]] = {
-    **{room: set() for room in NOUNS | FILES | {"config"}},
+    **{room: set() for room in NOUNS | FILES | {"config", "journal"}},
     "toml": {"tomli", "tomllib"},
     "watch": {"ec2_metadata", "urllib3"},  # urllib3 comes with ec2_metadata
 }

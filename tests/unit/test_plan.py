@@ -24,6 +24,10 @@ from lifecycle_agent.transition.plan import TOO_MANY_DEATHS, Plan, make_plan
 TERMINATE = Notice(NoticeKind.TERMINATE, "scale-in", 0.0, LifecycleTransition.TERMINATING)
 BY_HAND = Notice(NoticeKind.DRAIN, "by hand", 0.0)
 UNDRAIN = Notice(NoticeKind.UNDRAIN, "by hand", 0.0)
+SWITCHED_OFF = Notice(
+    NoticeKind.SHUTDOWN, "switched off", 0.0, LifecycleTransition.TERMINATING, if_asked=True, ends=90.0
+)
+REBOOTS = Notice(NoticeKind.REBOOT, "reboots", 0.0, ends=90.0)
 
 WHOLE = Config(
     eureka=EurekaSection(urls=("http://eureka:8761/eureka",), settle=60.0),
@@ -41,6 +45,12 @@ WHOLE = Config(
 
 def names(plan: Plan) -> list[str]:
     return [step.name for step in plan.steps]
+
+
+def timeout(plan: Plan, name: str) -> float:
+    found = next(step.timeout for step in plan.steps if step.name == name)
+    assert found is not None
+    return found
 
 
 def of(seconds: float) -> Config:
@@ -126,6 +136,41 @@ def test_the_callers_caches_go_before_the_drain() -> None:
     (found,) = [step for step in make_plan(TERMINATE, short).steps if step.name == "discovery.settle"]
     assert found.timeout is not None
     assert found.timeout >= short.eureka.settle
+
+
+def test_a_machine_that_is_switched_off_gets_the_whole_order_in_less_time() -> None:
+    plan = make_plan(SWITCHED_OFF, WHOLE, total=90.0)
+
+    assert names(plan) == names(make_plan(TERMINATE, WHOLE))
+    assert plan.total == 90
+    assert plan.reserve == pytest.approx(0.4 * 90), "deregister, logs and answer keep their shares"
+
+
+@pytest.mark.parametrize("notice", [SWITCHED_OFF, REBOOTS, replace(TERMINATE, ends=90.0)], ids=str)
+def test_where_the_machine_goes_settling_is_cut_first(notice: Notice) -> None:
+    assert timeout(make_plan(notice, WHOLE, total=90.0), "discovery.settle") == pytest.approx(90 / 4)
+
+    quick = replace(WHOLE, drain=DrainSection(timeout=600.0))
+    assert timeout(make_plan(notice, quick, total=90.0), "discovery.settle") == pytest.approx(0.6 * 90)
+    assert timeout(make_plan(notice, quick, total=300.0), "discovery.settle") == pytest.approx(65)
+
+
+def test_before_a_reboot_it_is_quiet_and_nothing_is_taken_down() -> None:
+    assert names(make_plan(REBOOTS, WHOLE, total=90.0)) == [
+        "discovery.out_of_service",
+        "discovery.settle",
+        "drain.command.1",
+        "drain.command.2",
+        "drain.http.1",
+        "drain.idle",
+    ]
+
+
+def test_nobody_waits_for_a_group_that_need_not_ask() -> None:
+    nothing = Config()
+
+    assert names(make_plan(SWITCHED_OFF, nothing, total=90.0)) == []
+    assert names(make_plan(TERMINATE, nothing)) == ["discovery.settle"]
 
 
 def test_each_unit_gets_its_time_to_stop() -> None:

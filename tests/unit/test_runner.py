@@ -13,11 +13,11 @@ import pytest
 from lifecycle_agent.deadline import Deadline
 from lifecycle_agent.errors import Interrupted, StepFailed
 from lifecycle_agent.files import StatusFile
+from lifecycle_agent.journal import Journal, Recorded
 from lifecycle_agent.model import ActionResult, LifecycleTransition, Notice, NoticeKind, Outcome, StepReport
 from lifecycle_agent.steps import Done, StepRun, Work
 from lifecycle_agent.transition import worker
 from lifecycle_agent.transition.conduct import _told_to_stop
-from lifecycle_agent.transition.journal import Journal, Recorded
 from lifecycle_agent.transition.plan import ANSWER_SECONDS, Plan, PlannedStep
 from lifecycle_agent.transition.progress import Teller
 from lifecycle_agent.transition.runner import Runner
@@ -68,6 +68,7 @@ class Trial:
         ended: dict[str, StepReport] | None = None,
         left_out: tuple[PlannedStep, ...] = (),
         answers: bool = True,
+        gone: Deadline | None = None,
     ) -> Runner:
         plan = Plan(steps, 100.0, 20.0 if answers else 0.0, left_out)
         names = tuple(step.name for step in steps)
@@ -85,6 +86,7 @@ class Trial:
             self._make,
             complete,
             self.failure,
+            gone,
         )
 
     def run(self, *steps: PlannedStep, **options: object) -> Runner:
@@ -464,3 +466,27 @@ def test_what_a_step_says_is_shown(trial: Trial) -> None:
     trial.bodies["a"] = says
     trial.run(A)
     assert "counting sheep" in trial.shown
+
+
+def test_the_answer_has_no_longer_than_the_machine(tmp_path: Path) -> None:
+    trial = Trial(tmp_path)
+
+    trial.run(A, gone=Deadline.after(30.0, trial.clock))
+
+    assert trial.given["complete"] == 30
+
+
+def test_an_installation_that_is_being_replaced_is_a_death_and_no_failure(tmp_path: Path) -> None:
+    trial = Trial(tmp_path)
+
+    def torn(work: Work) -> Done:
+        raise ImportError("cannot import name 'session' from 'botocore'")
+
+    trial.bodies["b"] = torn
+    with pytest.raises(ImportError):
+        trial.run(A, B)
+
+    assert trial.answers == []
+    recorded = trial.recorded()
+    assert set(recorded.ended) == {"a"}, "the next process does the step"
+    assert recorded.outcome is None

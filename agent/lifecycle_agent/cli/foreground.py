@@ -18,10 +18,18 @@ from lifecycle_agent.deadline import boottime
 from lifecycle_agent.errors import Interrupted, LifecycleAgentError, LockedError
 from lifecycle_agent.files import StatusFile, regular_only, runtime_dir
 from lifecycle_agent.logline import logger
-from lifecycle_agent.model import LifecycleTransition, Machine, Notice, NoticeKind, Outcome, TargetState
+from lifecycle_agent.model import (
+    COMPLETE,
+    LifecycleTransition,
+    Machine,
+    Notice,
+    NoticeKind,
+    Outcome,
+    TargetState,
+)
 from lifecycle_agent.transition.conduct import conduct
 from lifecycle_agent.transition.lock import TransitionLock
-from lifecycle_agent.transition.plan import COMPLETE, Plan, make_plan
+from lifecycle_agent.transition.plan import Plan, make_plan
 from lifecycle_agent.transition.progress import Progress
 from lifecycle_agent.watch.imds import MetadataClient
 from lifecycle_agent.watch.supervisor import INTERRUPTED
@@ -89,6 +97,11 @@ def conducted(
     except Interrupted:
         logger.warning("stopped before the end; the journal knows where to go on")
         return INTERRUPTED
+    except ImportError as error:
+        raise LifecycleAgentError(
+            f"cannot go on: {error}: the installation is being replaced, or is broken",
+            "the service starts again by itself; by hand, run the same command once more",
+        ) from error
     return 1 if report is not None and report.outcome is Outcome.FAILED else 0
 
 

@@ -93,7 +93,10 @@ def _wait_for_the_lock(notice: Notice, machine: Machine, loaded: Config) -> None
     if holder is not None and holder.kind != kind:
         _tell_to_stop(holder)
     deadline = Deadline(notice.seen_at + loaded.drain.timeout)
-    patience = deadline.within(loaded.drain.timeout, make_plan(notice, loaded).reserve)
+    if notice.ends is not None:
+        deadline.tighten(notice.ends)
+    plan = make_plan(notice, loaded, total=deadline.remaining())
+    patience = deadline.within(loaded.drain.timeout, plan.reserve)
     if holder is not None and holder.kind == kind:
         patience = Deadline(deadline.at + SAME_SECONDS)  # it is about this very notice, and may be at its end
     with keeping_alive(notice, machine, loaded, deadline):
@@ -105,7 +108,6 @@ def _wait_for_the_lock(notice: Notice, machine: Machine, loaded: Config) -> None
 
 
 def _tell_to_stop(holder: Holder) -> None:
-    """SIGTERM, if the process is one of ours: it writes to the journal how far it came, and leaves."""
+    """SIGTERM: it writes to the journal how far it came, and leaves."""
     with contextlib.suppress(OSError):
-        if b"lifecycle" in Path(f"/proc/{holder.pid}/cmdline").read_bytes():
-            os.kill(holder.pid, signal.SIGTERM)
+        os.kill(holder.pid, signal.SIGTERM)

@@ -103,6 +103,7 @@ def answer(
     patience: Deadline,
     sleep: Callable[[float], None],
     say: Callable[[str], None],
+    if_asked: bool = False,
 ) -> str:
     """Complete the lifecycle action, through whatever can pass.
 
@@ -114,6 +115,7 @@ def answer(
         patience: until when the group is waited for that does not ask yet, or cannot be reached.
         sleep: waits for so many seconds.
         say: what it waits for, for people.
+        if_asked: whether no answer is owed by an instance that the group does not take away.
 
     Returns:
         One sentence: how it came out well.
@@ -136,6 +138,8 @@ def answer(
             say(refused.message)
         elif refused.refusal is Refusal.NOT_ACTIVE:
             following = _look(membership, transition)
+            if following is Next.EARLY and if_asked:
+                return "no answer is owed: the group does not take this instance away"
             if following is Next.ANSWERED:
                 return "nothing to answer any more: the group has moved on"
             if following is Next.RETAINED:

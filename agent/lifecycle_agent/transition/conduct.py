@@ -12,13 +12,13 @@ from lifecycle_agent.config import Config
 from lifecycle_agent.deadline import Deadline
 from lifecycle_agent.errors import Interrupted
 from lifecycle_agent.files import StatusFile, runtime_dir, state_dir
+from lifecycle_agent.journal import Journal
 from lifecycle_agent.logline import logger
-from lifecycle_agent.model import ActionResult, Machine, Notice, Outcome, Report
+from lifecycle_agent.model import COMPLETE, ActionResult, Machine, Notice, Outcome, Report
 from lifecycle_agent.steps.notify import Event
 from lifecycle_agent.transition import report as reports
-from lifecycle_agent.transition.journal import Journal
 from lifecycle_agent.transition.parts import Parts
-from lifecycle_agent.transition.plan import COMPLETE, Plan, make_plan
+from lifecycle_agent.transition.plan import Plan, make_plan
 from lifecycle_agent.transition.progress import Progress, Teller
 from lifecycle_agent.transition.runner import Runner
 from lifecycle_agent.transition.take_up import Transition, already_over
@@ -54,7 +54,8 @@ def conduct(
     transition = Transition.take_up(notice, config, journal)
     recorded = transition.recorded
     died = max(deaths, recorded.deaths if recorded else 0)
-    plan = make_plan(transition.notice, config, died)
+    left = transition.deadline.remaining() if transition.notice.ends is not None else None
+    plan = make_plan(transition.notice, config, died, left)
     journal.attempt()
     _say_how_it_starts(transition, plan, died)
     teller = Teller(
@@ -114,6 +115,7 @@ def _carry_out(
         parts.make,
         parts.complete if parts.group is not None else None,
         ActionResult[config.hooks.on_failure.upper()],
+        Deadline(transition.notice.ends) if transition.notice.ends is not None else None,
     )
     with _told_to_stop(stop):
         try:

@@ -43,6 +43,7 @@ class GroupSide(threading.Thread):
         group: the group's name where the metadata has it.
         deadline: the transition's; brought forward when the group will not wait as long.
         tightened: told where to, for a resumed transition to know.
+        if_asked: whether the group is answered only where it happens to ask.
         stopped: what ends the heartbeats; tests hand in one that tells the time.
     """
 
@@ -55,9 +56,11 @@ class GroupSide(threading.Thread):
         deadline: Deadline,
         tightened: Callable[[float], None],
         stopped: threading.Event | None = None,
+        if_asked: bool = False,
     ) -> None:
         super().__init__(name="group", daemon=True)
         self._transition = transition
+        self._if_asked = if_asked
         self._deadline = deadline
         self._tightened = tightened
         self._found = threading.Event()
@@ -136,6 +139,7 @@ class GroupSide(threading.Thread):
             patience,
             sleep,
             say,
+            self._if_asked,
         )
         return f"hook {asked.hook.name}, {result.value}: {told}"
 

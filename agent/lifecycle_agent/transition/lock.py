@@ -8,6 +8,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+LOCKS = Path("/proc/locks")
+
 
 @dataclass(frozen=True)
 class Holder:
@@ -49,9 +51,18 @@ class TransitionLock:
         return True
 
     def holder(self) -> Holder | None:
-        """Who wrote itself into the lock last; None where nobody can be told."""
+        """Who holds the lock; None where nobody does, or it cannot be told who.
+
+        That a process holds it is what the kernel says (proc_locks(5)): one that has written itself into the
+        file may be gone, and its number another's. What it does is its own word.
+        """
         try:
+            inode = str(os.stat(self.path).st_ino)
             pid, kind = self.path.read_text()[:100].split()
-            return Holder(int(pid), kind)
-        except (OSError, ValueError):
+            locks = [line.split() for line in LOCKS.read_text().splitlines()]
+            # Not the device: on an overlay the kernel and stat(2) call it by different numbers.
+            flocks = [(lock[4], lock[5].rpartition(":")[2]) for lock in locks if lock[1] == "FLOCK"]
+            held = (pid, inode) in flocks
+            return Holder(int(pid), kind) if held else None
+        except (OSError, ValueError, IndexError):
             return None

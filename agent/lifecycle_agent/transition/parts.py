@@ -151,7 +151,8 @@ class Parts:
         if step.name == names.SETTLE:
             own = Own(registry, machine, app) if registry is not None else None
             settle = self._config.eureka.settle
-            return Settle(own, settle, self.group or _NoGroup(), self._earlier(names.OUT_OF_SERVICE))
+            group = _NoGroup() if self.group is None or self._notice.if_asked else self.group
+            return Settle(own, settle, group, self._earlier(names.OUT_OF_SERVICE))
         if registry is None:
             raise AssertionError(f"{step.name} is planned without a registry")
         known = self._earlier(names.SETTLE) or self._earlier(names.OUT_OF_SERVICE)
@@ -237,6 +238,7 @@ def group_side(
         machine.group,
         deadline,
         tightened,
+        if_asked=notice.if_asked,
     )
 
 

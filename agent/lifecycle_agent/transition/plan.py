@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from lifecycle_agent.config import Config
-from lifecycle_agent.model import Notice, NoticeKind
+from lifecycle_agent.model import COMPLETE, Notice, NoticeKind
 
 # The names of the steps: in the journal, in the report, in the log, and on the screen.
 NOTIFY_START = "notify.start"
@@ -20,7 +20,6 @@ DEREGISTER = "discovery.deregister"
 LOGS = "logs"
 VERIFY = "discovery.verify"
 NOTIFY_RESULT = "notify.result"
-COMPLETE = "complete"
 START_UNITS = "undrain.units"
 BACK_IN_SERVICE = "discovery.back_in_service"
 
@@ -37,6 +36,7 @@ SHARES = {DEREGISTER: DEREGISTER_RESERVE[1], LOGS: LOGS_RESERVE[1], COMPLETE: CO
 OUT_OF_SERVICE_SECONDS = 15.0  # a registry that is down is tried again while settling
 ANSWER_SECONDS = 3600.0  # the longest deregistration delay of a load balancer (ELB target groups: 0..3600 s)
 SETTLE_SLACK = 5.0  # the last look at the registry, which may answer slowly
+SETTLE_SHARE = 0.25  # where the machine itself goes, settling is cut first, and to this part of the time
 DRAIN_SHARE = 3.0  # the app's own draining may keep this part of the time from a slow load balancer: a third
 NOTIFY_SECONDS = 1.0  # it only hands the message over
 VERIFY_SECONDS = 5.0
@@ -99,16 +99,17 @@ class Plan:
             yield step, left if step.timeout is None else min(step.timeout, left)
 
 
-def make_plan(notice: Notice, config: Config, deaths: int = 0) -> Plan:
+def make_plan(notice: Notice, config: Config, deaths: int = 0, total: float | None = None) -> Plan:
     """The plan for a notice.
 
     Args:
+        total: seconds it may take; None for what the configuration gives.
         deaths: times in a row that a process died over it. From `TOO_MANY_DEATHS` on it goes straight to
             deregister, logs and completion; from twice as many on to the completion alone, for then it
             is one of these that it dies of.
     """
-    total = config.drain.timeout
-    steps = tuple(_undrain(config) if notice.kind is NoticeKind.UNDRAIN else _drain(notice, config))
+    total = config.drain.timeout if total is None else min(total, config.drain.timeout)
+    steps = tuple(_steps(notice, config, total))
     reserve = _share(COMPLETE_RESERVE, total) if notice.completes is not None else 0.0
     left_out: tuple[PlannedStep, ...] = ()
     if deaths >= TOO_MANY_DEATHS:
@@ -117,27 +118,22 @@ def make_plan(notice: Notice, config: Config, deaths: int = 0) -> Plan:
     return Plan(steps, total, reserve, left_out)
 
 
-def _drain(notice: Notice, config: Config) -> list[PlannedStep]:
+def _steps(notice: Notice, config: Config, total: float) -> list[PlannedStep]:
+    match notice.kind:
+        case NoticeKind.UNDRAIN:
+            return _undrain(config)
+        case NoticeKind.REBOOT:
+            return _quiet(notice, config, total)
+    return _drain(notice, config, total)
+
+
+def _drain(notice: Notice, config: Config, total: float) -> list[PlannedStep]:
     """The order of a termination; why it is this one is in the design."""
-    eureka, drain, total = bool(config.eureka.urls), config.drain, config.drain.timeout
+    eureka, drain = bool(config.eureka.urls), config.drain
     steps: list[PlannedStep] = []
     if config.notify:
         steps.append(PlannedStep(NOTIFY_START, "tell people that it starts", NOTIFY_SECONDS))
-    if eureka:
-        steps.append(
-            PlannedStep(OUT_OF_SERVICE, "take the app out of service in Eureka", OUT_OF_SERVICE_SECONDS)
-        )
-    if eureka or notice.completes is not None:
-        steps.append(_settle(notice, config, total))
-    for index, command in enumerate(drain.command):
-        what = f"run {command.argv[0]}"
-        steps.append(PlannedStep(f"{COMMAND}.{index + 1}", what, command.timeout, index=index))
-    for index, hook in enumerate(drain.http):
-        what = f"{hook.method} {hook.url.partition('?')[0]}"
-        steps.append(PlannedStep(f"{HTTP}.{index + 1}", what, hook.timeout, index=index))
-    if drain.idle.ports:
-        ports = ", ".join(str(port) for port in drain.idle.ports)
-        steps.append(PlannedStep(IDLE, f"wait until nobody is connected to port {ports}", drain.idle.timeout))
+    steps += _quiet(notice, config, total)
     if drain.units:
         timeout = drain.stop_timeout * len(drain.units)
         steps.append(PlannedStep(UNITS, f"stop {', '.join(drain.units)}", timeout))
@@ -160,23 +156,60 @@ def _drain(notice: Notice, config: Config) -> list[PlannedStep]:
     return steps
 
 
+def _quiet(notice: Notice, config: Config, total: float) -> list[PlannedStep]:
+    """Until nobody calls the app any more; it still runs. All there is to do before a reboot."""
+    eureka, drain = bool(config.eureka.urls), config.drain
+    steps: list[PlannedStep] = []
+    if eureka:
+        steps.append(
+            PlannedStep(OUT_OF_SERVICE, "take the app out of service in Eureka", OUT_OF_SERVICE_SECONDS)
+        )
+    if eureka or _group_is_awaited(notice):
+        steps.append(_settle(notice, config, total))
+    for index, command in enumerate(drain.command):
+        what = f"run {command.argv[0]}"
+        steps.append(PlannedStep(f"{COMMAND}.{index + 1}", what, command.timeout, index=index))
+    for index, hook in enumerate(drain.http):
+        what = f"{hook.method} {hook.url.partition('?')[0]}"
+        steps.append(PlannedStep(f"{HTTP}.{index + 1}", what, hook.timeout, index=index))
+    if drain.idle.ports:
+        ports = ", ".join(str(port) for port in drain.idle.ports)
+        steps.append(PlannedStep(IDLE, f"wait until nobody is connected to port {ports}", drain.idle.timeout))
+    return steps
+
+
 def _settle(notice: Notice, config: Config, total: float) -> PlannedStep:
     """Waiting out the callers' caches, beside it the load balancer of a group that we answer to.
 
     The caches get what they need. A load balancer gets no more than leaves the app its time to drain: one
     that is slower sends no new requests by then, and the answer waits for it in any case.
+
+    Where the machine itself goes the caches get what the app's own draining leaves of the time, and a quarter
+    of it in any case.
     """
     waits = ["until no caller can still hold the old registry"] if config.eureka.urls else []
     timeout = (config.eureka.settle if config.eureka.urls else 0.0) + SETTLE_SLACK
-    if notice.completes is not None:
+    if notice.ends is not None:
+        spare = total * (1 - sum(SHARES.values())) - _wanted(config)
+        timeout = min(timeout, max(spare, total * SETTLE_SHARE))
+    if _group_is_awaited(notice):
         waits.append("until the group is past its load balancer")
-        drain = config.drain
-        wanted = sum((each.timeout for each in drain.command), 0.0)
-        wanted += sum(each.timeout for each in drain.http)
-        wanted += drain.idle.timeout if drain.idle.ports else 0.0
-        wanted += drain.stop_timeout * len(drain.units)
-        timeout = max(timeout, total - min(wanted, total / DRAIN_SHARE))
+        if notice.ends is None:
+            timeout = max(timeout, total - min(_wanted(config), total / DRAIN_SHARE))
     return PlannedStep(SETTLE, "wait " + ", and ".join(waits), timeout)
+
+
+def _group_is_awaited(notice: Notice) -> bool:
+    return notice.completes is not None and not notice.if_asked
+
+
+def _wanted(config: Config) -> float:
+    """Seconds that the app's own draining may take."""
+    drain = config.drain
+    wanted = sum((each.timeout for each in drain.command), 0.0)
+    wanted += sum(each.timeout for each in drain.http)
+    wanted += drain.idle.timeout if drain.idle.ports else 0.0
+    return wanted + drain.stop_timeout * len(drain.units)
 
 
 def _undrain(config: Config) -> list[PlannedStep]:

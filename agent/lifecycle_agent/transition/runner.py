@@ -8,11 +8,11 @@ from typing import Any
 
 from lifecycle_agent.deadline import Deadline
 from lifecycle_agent.errors import Interrupted, LifecycleAgentError
+from lifecycle_agent.journal import Journal
 from lifecycle_agent.logline import logger
-from lifecycle_agent.model import ActionResult, Outcome, StepReport
+from lifecycle_agent.model import COMPLETE, ActionResult, Outcome, StepReport
 from lifecycle_agent.steps import Done, StepRun, Work
-from lifecycle_agent.transition.journal import Journal
-from lifecycle_agent.transition.plan import ANSWER_SECONDS, COMPLETE, Plan, PlannedStep
+from lifecycle_agent.transition.plan import ANSWER_SECONDS, Plan, PlannedStep
 from lifecycle_agent.transition.progress import Teller
 from lifecycle_agent.transition.worker import StepWork, Stop
 from lifecycle_agent.transition.worker import run as run_bounded
@@ -36,6 +36,7 @@ class Runner:
         make: makes the step that is planned.
         complete: answers the group in the time of its `Work`; None where no answer is owed.
         failure: the answer when a step has failed.
+        gone: when the machine itself is gone; None where it waits for us.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class Runner:
         make: Make,
         complete: Complete | None,
         failure: ActionResult,
+        gone: Deadline | None = None,
     ) -> None:
         self._plan = plan
         self._deadline = deadline
@@ -59,6 +61,7 @@ class Runner:
         self._make = make
         self._complete = complete
         self._failure = failure
+        self._gone = gone
         self.reports: list[StepReport] = []
         self._from = deadline.at - plan.total
 
@@ -85,6 +88,8 @@ class Runner:
         Raises:
             Interrupted: the agent was told to stop; the journal says where to go on, and the group is
                 answered then.
+            ImportError: the installation is being replaced, or broken; a new process goes on, with what is
+                there then.
         """
         interrupted = False
         try:
@@ -92,7 +97,7 @@ class Runner:
                 self._stop.check()
                 self._step(step)
             self._stop.check()
-        except Interrupted:
+        except (Interrupted, ImportError):
             interrupted = True
             raise
         finally:
@@ -142,7 +147,7 @@ class Runner:
         try:
             done = run_bounded(name, step, StepWork(deadline, self._teller, self._stop), self._stop)
             report = ended(Outcome.WARNED if done.warnings else Outcome.DONE, done.detail, done)
-        except Interrupted:
+        except (Interrupted, ImportError):
             raise
         except LifecycleAgentError as error:
             report = ended(Outcome.FAILED, f"{error.message}; {error.hint}")
@@ -173,5 +178,5 @@ class Runner:
         result = self._failure if self.outcome is Outcome.FAILED else ActionResult.CONTINUE
         # The deadline is ours, not the group's: as long as that may still want the answer, it gets it.
         seconds = max(self._deadline.remaining(), ANSWER_SECONDS)
-        deadline = Deadline.after(seconds, self._deadline.now)
+        deadline = self._gone or Deadline.after(seconds, self._deadline.now)
         self._run(COMPLETE, deadline, lambda work: Done(complete(result, work)))

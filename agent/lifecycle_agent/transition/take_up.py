@@ -9,10 +9,10 @@ from dataclasses import dataclass, field, replace
 
 from lifecycle_agent.config import Config
 from lifecycle_agent.deadline import Deadline, boottime
+from lifecycle_agent.journal import Journal, Recorded, boot_id
 from lifecycle_agent.logline import utc
-from lifecycle_agent.model import Notice, NoticeKind, Outcome, StepReport
-from lifecycle_agent.transition.journal import Journal, Recorded, boot_id
-from lifecycle_agent.transition.plan import COMMAND, COMPLETE, HTTP
+from lifecycle_agent.model import COMPLETE, Notice, NoticeKind, Outcome, StepReport
+from lifecycle_agent.transition.plan import COMMAND, HTTP
 
 
 @dataclass(frozen=True)
@@ -42,13 +42,16 @@ class Transition:
             return cls._new(notice, total, journal, _done_by_hand(history, notice))
         journal.resume(last)
         deadline = Deadline(min(last.ends, boottime() + total))
+        if notice.ends is not None and deadline.tighten(notice.ends):
+            journal.deadline(deadline.at, last.notice.seen_at)
         if last.boot != boot_id():
             # What was left of the time before the reboot is not known, and the whole is the most.
             deadline = Deadline.after(total)
             last.reboot(boot_id(), deadline.at, boottime())
             journal.deadline(deadline.at, last.notice.seen_at)
-        # Whether to answer the group is for this call to say, whatever the one before it said.
-        taken = replace(last.notice, completes=notice.completes)
+        # Whether to answer the group, and when the machine goes, is for this call to say, whatever the one
+        # before it said.
+        taken = replace(last.notice, completes=notice.completes, if_asked=notice.if_asked, ends=notice.ends)
         ended = {name: report for name, report in last.ended.items() if not _unanswered(report)}
         return cls(last.transition_id, taken, deadline, last.started, last, ended)
 
@@ -58,6 +61,8 @@ class Transition:
         at, mark = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime()), secrets.token_hex(2)
         transition_id = f"{notice.kind.value}-{at}-{mark}"
         deadline = Deadline(notice.seen_at + total)
+        if notice.ends is not None:
+            deadline.tighten(notice.ends)
         journal.begin(transition_id, notice, deadline.at)
         for report in ended.values():
             journal.step_ended(report)

@@ -12,6 +12,7 @@ from lifecycle_agent import config, logline
 from lifecycle_agent.errors import LifecycleAgentError
 from lifecycle_agent.logline import logger
 from lifecycle_agent.watch import daemon
+from lifecycle_agent.watch.systemd import Manager
 
 
 def main(arguments: list[str]) -> int:
@@ -25,6 +26,7 @@ def main(arguments: list[str]) -> int:
     try:
         loaded = config.load(path)
     except LifecycleAgentError as error:
+        Manager().failed(f"{error.message}; {error.hint}")
         sys.stderr.write(f"error: {error.message}\n  do: {error.hint}\n")
         return error.exit_code
     for what in config.not_acted_on(loaded):

@@ -10,26 +10,35 @@ import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
+from dataclasses import replace as remade
 from pathlib import Path
 from typing import Any
 
+from lifecycle_agent import __version__
 from lifecycle_agent.config import Config
 from lifecycle_agent.deadline import Deadline, boottime
 from lifecycle_agent.errors import MetadataUnavailableError
 from lifecycle_agent.files import StatusFile, read_regular, replace, runtime_dir, state_dir
+from lifecycle_agent.journal import Journal
 from lifecycle_agent.logline import logger, utc
-from lifecycle_agent.model import Machine, Notice, Observation, TargetState
-from lifecycle_agent.watch.decide import Memory, Phase, Start, Stay, decide
+from lifecycle_agent.model import Ending, Machine, Notice, NoticeKind, Observation, TargetState
+from lifecycle_agent.watch.decide import Decision, Leave, Memory, Phase, Start, decide
 from lifecycle_agent.watch.imds import OBSERVE_SECONDS, MetadataClient
 from lifecycle_agent.watch.ship import Shipping
 from lifecycle_agent.watch.supervisor import DONE, Supervisor
-from lifecycle_agent.watch.systemd import Manager
+from lifecycle_agent.watch.systemd import Manager, why_it_ends
 
 # What the group wants stands in the metadata until it is done, so asking late only delays; a fleet
 # that asks a throttled service more often makes it worse.
 LONGEST_PAUSE = 15.0
 
 MOST_REPORT = 1024 * 1024  # bytes; a report is some 10 KiB
+
+# Seconds that the end of a shutdown's transition may be late: its last tries, and the end of its process.
+LATE_SECONDS = 10.0
+
+# Transitions after which there is nothing more to do for this instance, or no machine to do it on.
+_FOR_GOOD = (NoticeKind.TERMINATE, NoticeKind.SHUTDOWN, NoticeKind.REBOOT)
 
 
 class Signals:
@@ -67,33 +76,42 @@ class Watcher:
         self._shipping = Shipping(logs.ship_interval if logs else None, self._ship_command)
         self._problems = 0
         self._sentence = ""
+        self._ending: Ending | None = None
         self._kept = self._keep(config)
-        self._recall(config)
 
     def run(self) -> None:
-        """Cycle until told to stop (SIGTERM, SIGINT)."""
+        """Cycle until told to end (SIGTERM, SIGINT), and to the end of what that asks for."""
         self._manager.ready()
-        while True:
-            self._cycle()
+        while not isinstance(decision := self._cycle(), Leave):
             arrived = self._signals.wait(self._pause())
-            if arrived & {signal.SIGTERM, signal.SIGINT}:
-                break
-        self._stop()
+            if arrived & {signal.SIGTERM, signal.SIGINT} and self._ending is None:
+                self._told_to_end()
+        self._stop(decision.sentence)
 
-    def _cycle(self) -> None:
+    def _cycle(self) -> Decision:
         seen = self._observe()
         self._problems = self._problems + 1 if seen.problem else 0
         if self._transition is not None:
             self._transition.check()
             self._memory = self._remember(self._transition)
-        decision = decide(seen, self._memory, boottime())
+        decision = decide(seen, self._memory, boottime(), self._config.shutdown)
         if isinstance(decision, Start):
             self._shipping.stop()
+            if self._transition is not None:
+                self._transition.stop()  # it gives way to this one, or goes on in less time
             self._transition = Supervisor(decision.notice, self._command)
-            self._memory = Memory(Phase.IN_TRANSITION)
+            self._memory = remade(self._memory, phase=Phase.IN_TRANSITION, running=decision.notice)
+        if self._ending is not None and self._memory.running is not None and self._memory.running.ends:
+            self._manager.extend(max(0.0, self._memory.running.ends - boottime()) + LATE_SECONDS)
         in_service = self._memory.phase is Phase.WATCHING and seen.target is TargetState.IN_SERVICE
-        self._shipping.check(in_service)
+        self._shipping.check(in_service and self._ending is None)
         self._report(decision)
+        return decision
+
+    def _told_to_end(self) -> None:
+        self._manager.stopping()
+        self._ending = why_it_ends()
+        self._memory = remade(self._memory, last=self._last())  # it may have been drained by hand
 
     def _observe(self) -> Observation:
         """What the metadata service says; who we are comes before what is wanted of us."""
@@ -102,23 +120,32 @@ class Watcher:
             try:
                 self._machine = self._metadata.machine(deadline)
             except MetadataUnavailableError as error:
-                return Observation(None, error.message)
-        return self._metadata.observe(deadline)
+                return Observation(None, error.message, known=False, ending=self._ending)
+            self._recall(self._machine)
+        return remade(self._metadata.observe(deadline), ending=self._ending)
 
     def _remember(self, transition: Supervisor) -> Memory:
-        kind = transition.notice.kind.value
+        """What becomes of the transition; one that has ended for now is let go."""
+        notice, kind = transition.notice, transition.notice.kind.value
         if transition.over:
             how = "done" if transition.exit_code == DONE else "done, with failures"
-            return Memory(Phase.OVER, f"{kind}: {how}; see `lifecycle-agent status`")
+            told = f"{kind}: {how}; see `lifecycle-agent status`"
+            if notice.kind in _FOR_GOOD:
+                return Memory(Phase.OVER, told, last=notice.kind)
+            logger.info(told)
+            self._transition = None
+            return Memory(last=notice.kind)
         pause = transition.pause_left()
         if pause is not None:
-            return Memory(Phase.IN_TRANSITION, f"{kind}: died, starting again in {pause:.0f} s")
-        progress = self._status.read().get("transition") or {}
-        since = boottime() - transition.notice.seen_at
-        told = progress.get("sentence", "starting") if progress.get("pid") == transition.pid else "starting"
-        return Memory(Phase.IN_TRANSITION, f"{kind} since {since:.0f} s: {told}")
+            told = f"died, starting again in {pause:.0f} s"
+        else:
+            progress = self._status.read().get("transition") or {}
+            ours = progress.get("pid") == transition.pid
+            said = progress.get("sentence", "starting") if ours else "starting"
+            told = f"since {boottime() - notice.seen_at:.0f} s: {said}"
+        return Memory(Phase.IN_TRANSITION, f"{kind} {told}", notice, self._memory.last)
 
-    def _report(self, decision: Start | Stay) -> None:
+    def _report(self, decision: Decision) -> None:
         sentence = decision.sentence
         self._manager.report(sentence)
         if sentence == self._sentence:
@@ -126,7 +153,12 @@ class Watcher:
         self._sentence = sentence
         if self._memory.phase is not Phase.IN_TRANSITION or isinstance(decision, Start):
             logger.info(sentence)  # a transition writes its own log
-        about: dict[str, Any] = {"pid": os.getpid(), "sentence": sentence, "since": utc()}
+        about: dict[str, Any] = {
+            "pid": os.getpid(),
+            "version": __version__,
+            "sentence": sentence,
+            "since": utc(),
+        }
         if self._machine is not None:
             about["instance_id"] = self._machine.instance_id
         self._status.update("watcher", about)
@@ -154,12 +186,23 @@ class Watcher:
             return None
         return path
 
-    def _recall(self, config: Config) -> None:
-        """After a reboot the status is empty: show the last transition as its report has it."""
+    def _last(self) -> NoticeKind | None:
+        """The kind of this instance's last transition, by hand or not."""
+        if self._machine is None:
+            return None
+        last = Journal(state_dir(self._config.agent.state_dir), self._machine.instance_id).last()
+        return last.notice.kind if last is not None else None
+
+    def _recall(self, machine: Machine) -> None:
+        """What was before we started: the last transition, which after a reboot the status does not have."""
+        self._memory = Memory(last=self._last())
         if self._status.read().get("transition"):
             return
         try:
-            last = json.loads(read_regular(state_dir(config.agent.state_dir) / "report.json", MOST_REPORT))
+            file = state_dir(self._config.agent.state_dir) / "report.json"
+            last = json.loads(read_regular(file, MOST_REPORT))
+            if last["instance_id"] != machine.instance_id:
+                return  # baked into the image that this machine was made of
             steps = last["steps"]
             shown = {
                 "transition_id": last["transition_id"],
@@ -175,7 +218,11 @@ class Watcher:
 
     def _command(self, notice: Notice, deaths: int) -> Sequence[str]:
         """The transition's command line: `drain`, as by hand, with the notice already seen."""
-        about = {"notice": asdict(notice), "machine": asdict(self._known()), "deaths": deaths}
+        about = {
+            "notice": asdict(notice),
+            "machine": asdict(self._known()),
+            "deaths": deaths,
+        }
         return self._ourselves("drain", "--notice", about)
 
     def _ship_command(self) -> Sequence[str]:
@@ -192,14 +239,11 @@ class Watcher:
             raise AssertionError("nothing is observed before the machine is known")
         return self._machine
 
-    def _stop(self) -> None:
-        self._manager.stopping()
+    def _stop(self, sentence: str) -> None:
         self._shipping.stop()
-        if self._transition is not None and not self._transition.over:
+        if self._transition is not None:
             self._transition.stop()
-            logger.warning("stopped in the middle of a transition; it goes on when the agent starts again")
-        self._status.update("watcher", {"pid": None, "sentence": "stopped", "since": utc()})
-        logger.info("stopped; the app is left as it is")
+        self._status.update("watcher", {"pid": None, "sentence": sentence, "since": utc()})
 
 
 def run(config: Config, config_path: Path) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
-from lifecycle_agent.model import LifecycleTransition, Notice, NoticeKind, Observation, TargetState
+from lifecycle_agent.config import ShutdownSection
+from lifecycle_agent.model import Ending, LifecycleTransition, Notice, NoticeKind, Observation, TargetState
 
 
 class Phase(Enum):
@@ -22,10 +23,14 @@ class Memory:
 
     Args:
         told: what the running or ended transition says of itself, one sentence.
+        running: what the running transition is about.
+        last: the kind of this instance's last transition, as the journal has it; None before the first.
     """
 
     phase: Phase = Phase.WATCHING
     told: str = ""
+    running: Notice | None = None
+    last: NoticeKind | None = None
 
 
 @dataclass(frozen=True)
@@ -37,13 +42,20 @@ class Stay:
 
 @dataclass(frozen=True)
 class Start:
-    """Start a transition for the notice."""
+    """Start a transition for the notice, in place of the one that runs."""
 
     notice: Notice
     sentence: str
 
 
-Decision = Stay | Start
+@dataclass(frozen=True)
+class Leave:
+    """End the service."""
+
+    sentence: str
+
+
+Decision = Stay | Start | Leave
 
 # What the group may want besides service and termination. Not acted on yet, said all the same.
 _LEFT_ALONE = {
@@ -55,26 +67,30 @@ _LEFT_ALONE = {
     TargetState.WARMED_TERMINATED: "to be terminated in the warm pool: the app is left alone",
 }
 
+# Transitions after which the machine goes down: what comes after one of them is a machine that is up again.
+_GOING_DOWN = (NoticeKind.SHUTDOWN, NoticeKind.REBOOT)
 
-def decide(seen: Observation, memory: Memory, now: float) -> Decision:
-    """What to do about what the instance metadata service says now.
+# The instance may be in service: the group says so, or there is no group, or nobody can be asked.
+_IN_SERVICE = (TargetState.IN_SERVICE, None)
+
+
+def decide(seen: Observation, memory: Memory, now: float, shutdown: ShutdownSection) -> Decision:
+    """What to do about what the instance metadata service, or systemd, says now.
 
     Args:
         now: seconds on the boot clock, the moment of seeing.
     """
+    if seen.ending is not None:
+        return _end(seen, seen.ending, memory, now, shutdown)
     match memory.phase, seen.target:
-        case Phase.IN_TRANSITION, _:
-            return Stay(memory.told)
-        case Phase.OVER, _:
+        case Phase.IN_TRANSITION, TargetState.TERMINATED if _is(memory.running, NoticeKind.UNDRAIN):
+            return _start(_termination(now))
+        case ((Phase.IN_TRANSITION | Phase.OVER), _):
             return Stay(memory.told)
         case Phase.WATCHING, TargetState.TERMINATED:
-            notice = Notice(
-                NoticeKind.TERMINATE,
-                "the group takes this instance away",
-                now,
-                LifecycleTransition.TERMINATING,
-            )
-            return Start(notice, f"starting: {notice.reason}")
+            return _start(_termination(now))
+        case Phase.WATCHING, target if target in _IN_SERVICE and not seen.problem and _is_up_again(memory):
+            return _start(Notice(NoticeKind.UNDRAIN, "the machine is up again", now))
         case Phase.WATCHING, TargetState.IN_SERVICE:
             return Stay("waiting: the group wants this instance InService")
         case Phase.WATCHING, None if seen.problem:
@@ -84,3 +100,64 @@ def decide(seen: Observation, memory: Memory, now: float) -> Decision:
         case Phase.WATCHING, TargetState() as target:
             return Stay(f"waiting: {_LEFT_ALONE[target]}")
     raise AssertionError(f"no row for {memory.phase} and {seen.target}")
+
+
+def _end(
+    seen: Observation, ending: Ending, memory: Memory, now: float, shutdown: ShutdownSection
+) -> Decision:
+    """The same when the service is told to end, which a transition may be the answer to, or not."""
+    ends = now + shutdown.timeout
+    running = memory.running if memory.phase is Phase.IN_TRANSITION else None
+    match ending, running:
+        case Ending.STOP, None:
+            return Leave("stopped; the app is left as it is")
+        case Ending.STOP, _:
+            return Leave("stopped in the middle of a transition; it goes on when the agent starts again")
+        case _, Notice(kind=NoticeKind.SHUTDOWN | NoticeKind.REBOOT):
+            return Stay(memory.told)
+        case Ending.REBOOT, Notice(kind=NoticeKind.TERMINATE):
+            return Leave("the machine reboots; the termination goes on after it")
+        case _, Notice(kind=NoticeKind.TERMINATE, ends=None):
+            # The group is owed an answer, whatever is configured for a shutdown.
+            return _start(replace(running, ends=ends), "the machine shuts down: there is less time")
+        case _, Notice(kind=NoticeKind.TERMINATE):
+            return Stay(memory.told)
+    if memory.phase is Phase.OVER:
+        return Leave("the machine goes down; everything is done")
+    if not seen.known:
+        return Leave("the machine goes down; which instance it is was never known, so nothing is done")
+    if seen.target is TargetState.TERMINATED:
+        if ending is Ending.REBOOT:
+            return Leave("the machine reboots; the group takes it away after that")
+        return _start(replace(_termination(now), ends=ends))
+    if seen.target not in _IN_SERVICE:
+        return Leave("the machine goes down; it is not in service, so nothing is done")
+    if running is None and memory.last is NoticeKind.DRAIN:
+        return Leave("the machine goes down; it was taken out of service by hand before")
+    if ending is Ending.REBOOT:
+        if shutdown.reboot == "ignore":
+            return Leave('the machine reboots; [shutdown] reboot = "ignore"')
+        return _start(Notice(NoticeKind.REBOOT, "the machine reboots", now, ends=ends))
+    if shutdown.poweroff == "ignore":
+        return Leave('the machine is switched off; [shutdown] poweroff = "ignore"')
+    terminating = LifecycleTransition.TERMINATING
+    return _start(
+        Notice(NoticeKind.SHUTDOWN, "the machine is switched off", now, terminating, if_asked=True, ends=ends)
+    )
+
+
+def _termination(now: float) -> Notice:
+    reason = "the group takes this instance away"
+    return Notice(NoticeKind.TERMINATE, reason, now, LifecycleTransition.TERMINATING)
+
+
+def _start(notice: Notice, because: str = "") -> Start:
+    return Start(notice, f"starting: {because or notice.reason}")
+
+
+def _is_up_again(memory: Memory) -> bool:
+    return memory.last in _GOING_DOWN
+
+
+def _is(notice: Notice | None, kind: NoticeKind) -> bool:
+    return notice is not None and notice.kind is kind

@@ -5,7 +5,16 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import subprocess
 from collections.abc import MutableMapping
+from pathlib import Path
+
+from lifecycle_agent.model import Ending
+
+CALL_SECONDS = 2.0  # systemctl answers in milliseconds; the loop promises to block no longer than this
+
+# What is being started while the machine goes down, and not to come back at once (systemd.special(7)).
+_REBOOTS = ("reboot.target", "kexec.target", "soft-reboot.target")
 
 
 class Manager:
@@ -38,15 +47,54 @@ class Manager:
         self._status = sentence
         self._send(changed + "WATCHDOG=1")
 
+    def failed(self, reason: str) -> None:
+        """The service does not come up, for this reason: what `systemctl status` shows."""
+        self._send(f"STATUS={' '.join(reason.splitlines())}\n")
+
     def stopping(self) -> None:
         """The service goes down because it was asked to."""
         self._send("STOPPING=1")
+
+    def extend(self, seconds: float) -> None:
+        """It needs `seconds` more for that, whatever its stop timeout is (EXTEND_TIMEOUT_USEC=)."""
+        self._send(f"EXTEND_TIMEOUT_USEC={round(seconds * 1_000_000)}")
 
     def _send(self, message: str) -> None:
         if self._address:
             # a full or vanished socket is systemd's trouble, not a reason to stop watching
             with contextlib.suppress(OSError):
                 self._socket.sendto(message.encode(errors="replace"), self._address)
+
+
+def why_it_ends() -> Ending:
+    """Why we are told to end: whether the machine goes down, and how.
+
+    Where systemd cannot be asked, the service alone: then the app is left as it is.
+    """
+    if not Path("/run/systemd/system").is_dir() or _systemctl("is-system-running") != "stopping":
+        return Ending.STOP
+    jobs = [line.split() for line in _systemctl("list-jobs", "--no-legend", "--plain").splitlines()]
+    starting = {job[1] for job in jobs if len(job) > 2 and job[2] == "start"}
+    return Ending.REBOOT if starting.intersection(_REBOOTS) else Ending.POWEROFF
+
+
+def _systemctl(*arguments: str) -> str:
+    """What systemctl prints; nothing where it does not answer."""
+    environ = {"LC_ALL": "C", "SYSTEMD_COLORS": "0", "PATH": os.defpath}
+    try:
+        answer = subprocess.run(
+            ["systemctl", *arguments],  # noqa: S607
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            timeout=CALL_SECONDS,
+            env=environ,
+            check=False,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return answer.stdout.strip()
 
 
 def _watchdog_seconds(microseconds: str, pid: str) -> float | None:

@@ -15,11 +15,11 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from lifecycle_agent import __version__
 from lifecycle_agent.deadline import boottime
 from lifecycle_agent.files import regular_only
 from lifecycle_agent.logline import logger, utc
-from lifecycle_agent.model import Notice, Outcome, StepReport
-from lifecycle_agent.transition.plan import COMPLETE
+from lifecycle_agent.model import COMPLETE, Notice, Outcome, StepReport
 
 FORMAT = 1
 MOST_BYTES = 8 * 1024 * 1024  # a transition writes some 20 KiB; beyond this the oldest lines are not read
@@ -95,6 +95,11 @@ class Journal:
                 _apply(history, line)  # a line that makes no sense changes nothing
         return history
 
+    def last(self) -> Recorded | None:
+        """The newest transition of this instance."""
+        history = self.history()
+        return history[-1] if history else None
+
     def begin(self, transition_id: str, notice: Notice, ends: float) -> None:
         """A new transition starts; what follows belongs to it."""
         self._transition_id = transition_id
@@ -110,7 +115,7 @@ class Journal:
 
     def attempt(self) -> None:
         """A process takes the transition up."""
-        self._append({"event": "attempt", "pid": os.getpid()})
+        self._append({"event": "attempt", "pid": os.getpid(), "version": __version__})
 
     def step_started(self, name: str) -> None:
         """A step is about to begin."""
@@ -211,7 +216,8 @@ def _apply(history: list[Recorded], line: Mapping[str, Any]) -> None:
 
 def _recorded(line: Mapping[str, Any]) -> Recorded:
     notice = Notice.from_json(line["notice"])
-    notice = replace(notice, reason=_text(notice.reason), seen_at=_finite(notice.seen_at))
+    ends = None if notice.ends is None else _finite(notice.ends)
+    notice = replace(notice, reason=_text(notice.reason), seen_at=_finite(notice.seen_at), ends=ends)
     name, time, boot = (_text(line[key]) for key in ("transition", "time", "boot"))
     return Recorded(name, notice, time, boot, _finite(line["ends"]))
 

@@ -1,0 +1,187 @@
+"""The watcher's table when it is told to end: every row of it."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+
+import pytest
+
+from lifecycle_agent.config import ShutdownSection
+from lifecycle_agent.model import Ending, LifecycleTransition, Notice, NoticeKind, Observation, TargetState
+from lifecycle_agent.watch.decide import Leave, Memory, Phase, Start, Stay, decide
+
+NOW = 1000.0
+SHUTDOWN = ShutdownSection(timeout=90.0)
+TERMINATING = LifecycleTransition.TERMINATING
+TERMINATE = Notice(NoticeKind.TERMINATE, "the group takes this instance away", 900.0, TERMINATING)
+SWITCHED_OFF = Notice(
+    NoticeKind.SHUTDOWN, "the machine is switched off", NOW, TERMINATING, if_asked=True, ends=NOW + 90.0
+)
+REBOOTS = Notice(NoticeKind.REBOOT, "the machine reboots", NOW, ends=NOW + 90.0)
+BACK = Notice(NoticeKind.UNDRAIN, "the machine is up again", 990.0)
+IN_SERVICE = TargetState.IN_SERVICE
+GOING_DOWN = (Ending.POWEROFF, Ending.REBOOT)
+
+
+def end(
+    ending: Ending,
+    memory: Memory = Memory(),  # noqa: B008 - frozen
+    target: TargetState | None = IN_SERVICE,
+    shutdown: ShutdownSection = SHUTDOWN,
+    known: bool = True,
+    problem: str = "",
+) -> object:
+    return decide(Observation(target, problem, known, ending), memory, NOW, shutdown)
+
+
+def in_transition(notice: Notice) -> Memory:
+    return Memory(Phase.IN_TRANSITION, "told", notice)
+
+
+@pytest.mark.parametrize("target", [*TargetState, None], ids=str)
+@pytest.mark.parametrize(
+    "memory",
+    [Memory(), Memory(Phase.OVER, "over"), Memory(last=NoticeKind.DRAIN), Memory(last=NoticeKind.REBOOT)],
+    ids=str,
+)
+def test_a_stopped_service_leaves_the_app_alone(memory: Memory, target: TargetState | None) -> None:
+    assert end(Ending.STOP, memory, target) == Leave("stopped; the app is left as it is")
+
+
+@pytest.mark.parametrize("running", [TERMINATE, BACK, SWITCHED_OFF], ids=lambda notice: notice.kind.value)
+def test_a_stopped_service_lays_its_transition_down(running: Notice) -> None:
+    assert end(Ending.STOP, in_transition(running)) == Leave(
+        "stopped in the middle of a transition; it goes on when the agent starts again"
+    )
+
+
+@pytest.mark.parametrize("target", [IN_SERVICE, None])
+@pytest.mark.parametrize("running", [None, BACK])
+@pytest.mark.parametrize(("ending", "notice"), [(Ending.POWEROFF, SWITCHED_OFF), (Ending.REBOOT, REBOOTS)])
+def test_an_instance_in_service_is_drained_before_the_machine_goes(
+    ending: Ending, notice: Notice, running: Notice | None, target: TargetState | None
+) -> None:
+    memory = in_transition(running) if running else Memory()
+
+    assert end(ending, memory, target) == Start(notice, f"starting: {notice.reason}")
+
+
+def test_also_while_the_metadata_service_is_in_trouble() -> None:
+    decision = end(Ending.POWEROFF, target=None, problem="the instance metadata service does not answer")
+
+    assert decision == Start(SWITCHED_OFF, "starting: the machine is switched off")
+
+
+def test_but_not_while_nobody_knows_which_instance_it_is() -> None:
+    decision = end(Ending.POWEROFF, target=None, problem="no answer", known=False)
+
+    assert decision == Leave(
+        "the machine goes down; which instance it is was never known, so nothing is done"
+    )
+
+
+@pytest.mark.parametrize("ending", GOING_DOWN)
+def test_nor_when_it_is_configured_otherwise(ending: Ending) -> None:
+    ignored = ShutdownSection(poweroff="ignore", reboot="ignore")
+
+    decision = end(ending, shutdown=ignored)
+
+    assert isinstance(decision, Leave)
+    assert f'[shutdown] {ending.value} = "ignore"' in decision.sentence
+
+
+def test_each_is_switched_off_by_itself() -> None:
+    assert isinstance(end(Ending.POWEROFF, shutdown=ShutdownSection(reboot="ignore")), Start)
+    assert isinstance(end(Ending.REBOOT, shutdown=ShutdownSection(poweroff="ignore")), Start)
+
+
+@pytest.mark.parametrize(
+    ("ending", "target"),
+    [*itertools.product(GOING_DOWN, set(TargetState) - {IN_SERVICE, TargetState.TERMINATED})],
+    ids=str,
+)
+def test_nor_out_of_service(ending: Ending, target: TargetState) -> None:
+    assert end(ending, target=target) == Leave(
+        "the machine goes down; it is not in service, so nothing is done"
+    )
+
+
+@pytest.mark.parametrize("ending", GOING_DOWN)
+def test_nor_after_a_drain_by_hand(ending: Ending) -> None:
+    assert end(ending, Memory(last=NoticeKind.DRAIN)) == Leave(
+        "the machine goes down; it was taken out of service by hand before"
+    )
+
+
+@pytest.mark.parametrize("ending", GOING_DOWN)
+@pytest.mark.parametrize("notice", [SWITCHED_OFF, REBOOTS], ids=lambda notice: notice.kind.value)
+def test_what_it_started_for_that_is_waited_for(ending: Ending, notice: Notice) -> None:
+    assert end(ending, in_transition(notice)) == Stay("told")
+
+
+@pytest.mark.parametrize("target", [*TargetState, None], ids=str)
+@pytest.mark.parametrize("ending", GOING_DOWN)
+def test_when_everything_is_done_it_leaves(ending: Ending, target: TargetState | None) -> None:
+    assert end(ending, Memory(Phase.OVER, "over"), target) == Leave(
+        "the machine goes down; everything is done"
+    )
+
+
+@pytest.mark.parametrize("shutdown", [SHUTDOWN, ShutdownSection(poweroff="ignore", timeout=90.0)])
+def test_a_termination_has_less_time_when_the_machine_is_switched_off(shutdown: ShutdownSection) -> None:
+    tightened = replace(TERMINATE, ends=NOW + 90.0)
+
+    decision = end(Ending.POWEROFF, in_transition(TERMINATE), TargetState.TERMINATED, shutdown)
+
+    assert decision == Start(tightened, "starting: the machine shuts down: there is less time")
+    assert end(Ending.POWEROFF, in_transition(tightened), TargetState.TERMINATED) == Stay("told")
+
+
+def test_it_goes_on_after_a_reboot() -> None:
+    decision = end(Ending.REBOOT, in_transition(TERMINATE), TargetState.TERMINATED)
+
+    assert decision == Leave("the machine reboots; the termination goes on after it")
+
+
+def test_one_that_was_not_seen_before_starts_at_once() -> None:
+    decision = end(Ending.POWEROFF, target=TargetState.TERMINATED)
+
+    notice = replace(TERMINATE, seen_at=NOW, ends=NOW + 90.0)
+    assert decision == Start(notice, "starting: the group takes this instance away")
+    assert end(Ending.REBOOT, target=TargetState.TERMINATED) == Leave(
+        "the machine reboots; the group takes it away after that"
+    )
+
+
+@pytest.mark.parametrize("target", [IN_SERVICE, None])
+@pytest.mark.parametrize("last", [NoticeKind.REBOOT, NoticeKind.SHUTDOWN])
+def test_a_machine_that_is_up_again_goes_back_into_service(
+    last: NoticeKind, target: TargetState | None
+) -> None:
+    decision = decide(Observation(target), Memory(last=last), NOW, SHUTDOWN)
+
+    notice = Notice(NoticeKind.UNDRAIN, "the machine is up again", NOW)
+    assert decision == Start(notice, "starting: the machine is up again")
+
+
+@pytest.mark.parametrize("target", set(TargetState) - {IN_SERVICE, TargetState.TERMINATED}, ids=str)
+def test_unless_the_group_wants_something_else(target: TargetState) -> None:
+    assert isinstance(decide(Observation(target), Memory(last=NoticeKind.REBOOT), NOW, SHUTDOWN), Stay)
+
+
+def test_or_cannot_be_asked_yet() -> None:
+    seen = Observation(None, "the instance metadata service does not answer")
+
+    assert isinstance(decide(seen, Memory(last=NoticeKind.REBOOT), NOW, SHUTDOWN), Stay)
+
+
+@pytest.mark.parametrize("last", [None, NoticeKind.DRAIN, NoticeKind.UNDRAIN, NoticeKind.TERMINATE])
+def test_after_anything_else_it_waits(last: NoticeKind | None) -> None:
+    assert isinstance(decide(Observation(IN_SERVICE), Memory(last=last), NOW, SHUTDOWN), Stay)
+
+
+def test_the_group_goes_before_the_way_back() -> None:
+    decision = decide(Observation(TargetState.TERMINATED), in_transition(BACK), NOW, SHUTDOWN)
+
+    assert decision == Start(replace(TERMINATE, seen_at=NOW), f"starting: {TERMINATE.reason}")
