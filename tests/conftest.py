@@ -72,12 +72,16 @@ guard = SocketGuard()
 sys.addaudithook(guard)
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """A test of a machine has a network of its own, and so have the fixtures that are made for it."""
+    guard.armed = item.get_closest_marker("machine") is None
+
+
 @pytest.fixture(autouse=True)
-def _only_loopback(request: pytest.FixtureRequest) -> Generator[None, None, None]:
+def _only_loopback() -> Generator[None, None, None]:
     """Fail a test that tried to reach another machine, even if the code under test swallowed the refusal."""
     guard.seen.clear()
-    # a machine test has a network of its own
-    guard.armed = request.node.get_closest_marker("machine") is None
     yield
     guard.armed = True
     assert not guard.seen, "left loopback: " + "; ".join(guard.seen)

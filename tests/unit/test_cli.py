@@ -76,7 +76,7 @@ def test_completes_commands_and_options() -> None:
         return {each.partition(",")[2] for each in answer.stdout.splitlines()}
 
     assert complete("lifecycle-agent ") == set(COMMANDS)
-    assert complete("lifecycle-agent un") == {"undrain"}
+    assert complete("lifecycle-agent un") == {"undrain", "uninstall"}
     assert {"--dry-run", "--complete", "--no-wait"} <= complete("lifecycle-agent drain --")
     assert "--notice" not in complete("lifecycle-agent drain --")
     assert complete("lifecycle-agent complete --result ") == {"CONTINUE", "ABANDON"}

@@ -35,7 +35,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "watch": NOUNS
     | FILES
     | {"config", "journal"},  # resident: everything it imports stays in memory for weeks
-    "cli": NOUNS | FILES | {"config", "clients", "steps", "transition", "watch"},
+    "installation": NOUNS | FILES | {"config", "clients"},
+    "cli": NOUNS | FILES | {"config", "clients", "steps", "transition", "watch", "installation"},
     "cli.rehearse": NOUNS | FILES | {"config", "clients", "steps", "transition", "watch", "cli", "rehearsal"},
     # The emulated world shares no code with what it judges.
     "rehearsal": NOUNS | {"values", "toml", "files", "config"},

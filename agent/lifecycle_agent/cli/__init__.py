@@ -22,6 +22,8 @@ COMMANDS = {
     "logs": "logs",
     "complete": "complete",
     "heartbeat": "heartbeat",
+    "install": "install",
+    "uninstall": "uninstall",
     "rehearse": "rehearse",
 }
 
