@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from lifecycle_agent.rehearsal.eureka import EmulatedEureka
+from tests.machine.evidence import pytest_runtest_makereport  # noqa: F401 - the hook
 
 PROJECT = Path(__file__).parent.parent / "eureka-server"
 # Seconds between two turns of the response cache and of the eviction: short, as tests wait for them.

@@ -18,7 +18,8 @@ from typing import Any
 
 import pytest
 
-from tests.contract.machine import AGENT, LIMIT, Machine, boot, wait_for
+from tests.machine.box import AGENT, Box
+from tests.machine.container import LIMIT, wait_for
 
 pytestmark = [pytest.mark.machine, pytest.mark.timeout(400)]  # the first one makes the machine
 
@@ -71,17 +72,28 @@ export.close()
 """
 
 
+def booted(directory: Path) -> Box:
+    """A machine in which the checkout is /agent."""
+    box = Box(directory, binds={"/agent:ro": AGENT})
+    try:
+        box.boot()
+        box.wait_until_up()
+    except BaseException:
+        box.close()
+        raise
+    return box
+
+
 @pytest.fixture(scope="module")
-def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
-    machine = boot(tmp_path_factory.mktemp("machine"))
-    yield machine
-    machine.close()
+def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Box]:
+    with booted(tmp_path_factory.mktemp("machine")) as machine:
+        yield machine
 
 
 class Place:
     """Where commands run: `files` here is what a command sees as `seen`."""
 
-    def __init__(self, kind: str, files: Path, machine: Machine | None) -> None:
+    def __init__(self, kind: str, files: Path, machine: Box | None) -> None:
         self.kind, self.files, self.machine = kind, files, machine
         self.seen = f"/shared/{files.name}" if machine else str(files)
         self.name = f"{uuid.uuid4().hex}/drain.command.1"  # unique on this machine; escaping included
@@ -138,7 +150,7 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
     if request.param == "process group":
         place = Place("group", tmp_path, None)
     else:
-        machine: Machine = request.getfixturevalue("machine")
+        machine: Box = request.getfixturevalue("machine")
         files = machine.shared / uuid.uuid4().hex
         files.mkdir()
         place = Place("here", files, machine)
@@ -255,7 +267,7 @@ class TestCommands:
 @pytest.mark.once
 class TestTransientUnits:
     @pytest.fixture
-    def there(self, machine: Machine) -> Place:
+    def there(self, machine: Box) -> Place:
         files = machine.shared / uuid.uuid4().hex
         files.mkdir()
         return Place("here", files, machine)
@@ -304,7 +316,7 @@ def service(start: str, *lines: str) -> str:
 @pytest.mark.once
 class TestUnits:
     @pytest.fixture
-    def units(self, machine: Machine, tmp_path: Path) -> Place:
+    def units(self, machine: Box, tmp_path: Path) -> Place:
         place = Place("units", tmp_path, machine)
         machine.unit("app.service", service(f"/usr/bin/sleep {place.sleep}", "Restart=always"))
         return place
@@ -363,7 +375,7 @@ SAID = ("one", "größer", "x" * 10_000)
 
 
 @pytest.fixture(scope="module")
-def talker(machine: Machine) -> Machine:
+def talker(machine: Box) -> Box:
     """The machine, and a unit in it that has said something."""
     (machine.shared / "said").write_text("\n".join([*SAID, ""]))
     machine.unit("talker.service", service("/bin/cat /shared/said", "Type=oneshot"))
@@ -374,12 +386,12 @@ def talker(machine: Machine) -> Machine:
 
 @pytest.mark.once
 class TestJournal:
-    def read(self, machine: Machine, unit: str, since: float | None, form: str) -> bytes:
+    def read(self, machine: Box, unit: str, since: float | None, form: str) -> bytes:
         argv = machine.argv("python3", "-B", "-c", EXPORT, "/agent", json.dumps([unit, since, form]))
         return subprocess.run(argv, capture_output=True, timeout=LIMIT, check=True).stdout
 
     @pytest.mark.parametrize("since", [None, 3600], ids=["boot", "an hour"])
-    def test_as_json(self, talker: Machine, since: float | None) -> None:
+    def test_as_json(self, talker: Box, since: float | None) -> None:
         lines = self.read(talker, "talker.service", since, "json").splitlines()
 
         entries = [json.loads(line) for line in lines]
@@ -388,14 +400,14 @@ class TestJournal:
         assert {entry["SYSLOG_IDENTIFIER"] for entry in entries} == {"cat", "systemd"}
 
     @pytest.mark.parametrize("since", [None, 3600], ids=["boot", "an hour"])
-    def test_as_export(self, talker: Machine, since: float | None) -> None:
+    def test_as_export(self, talker: Box, since: float | None) -> None:
         data = self.read(talker, "talker.service", since, "export")
 
         for text in SAID:
             assert f"\nMESSAGE={text}\n".encode() in data
         assert all(entry.startswith(b"__CURSOR=") for entry in data.rstrip(b"\n").split(b"\n\n"))
 
-    def test_another_units_and_an_older_one_are_not_in_it(self, talker: Machine) -> None:
+    def test_another_units_and_an_older_one_are_not_in_it(self, talker: Box) -> None:
         assert self.read(talker, "nothing.service", None, "json") == b""
         assert self.read(talker, "talker.service", -3600, "json") == b""
 
@@ -411,14 +423,13 @@ def test_while_the_machine_shuts_down(tmp_path: Path) -> None:
         ("stop", ["units", "stop", ["app.service"], 20]),
         ("after", ["units", "is_active", ["app.service"], None]),
     )
-    (tmp_path / "driver.py").write_text(DRIVER)
     lines = [
         f"python3 -B /shared/driver.py /agent '{json.dumps(call)}' >/shared/{name} 2>&1"
         for name, call in calls
     ]
-    (tmp_path / "stop.sh").write_text("\n".join(lines))
-    machine = boot(tmp_path)
-    try:
+    with booted(tmp_path) as machine:
+        (machine.shared / "driver.py").write_text(DRIVER)
+        (machine.shared / "stop.sh").write_text("\n".join(lines))
         machine.unit("app.service", service(f"/usr/bin/sleep {sleep}", "Restart=always"))
         sandbox = (
             "Type=oneshot", "RemainAfterExit=yes", "ExecStop=/bin/sh /shared/stop.sh", "TimeoutStopSec=60",
@@ -429,13 +440,11 @@ def test_while_the_machine_shuts_down(tmp_path: Path) -> None:
         machine.unit(
             "agent.service", "[Unit]\nAfter=app.service\nWants=app.service\n" + service("/bin/true", *sandbox)
         )
-        assert machine.call("systemctl", "start", "agent.service").returncode == 0
+        machine.check("systemctl", "start", "agent.service")
 
         machine.power_off()
-    finally:
-        machine.close()
 
-    said = {name: (tmp_path / name).read_text() for name, _ in calls}
+    said = {name: (machine.shared / name).read_text() for name, _ in calls}
     answers = {name: json.loads(text) for name, text in said.items() if text.startswith("{")}
     assert set(answers) == set(said), said
     assert answers["stopping"]["answer"] is True

@@ -113,6 +113,49 @@ def test_what_is_not_set_is_not_found(imds: Imds, path: str) -> None:
     assert get(imds, path).status_code == 404
 
 
+@pytest.mark.parametrize("version", ["2009-04-04", "2021-03-23", "latest"])
+def test_every_version_has_the_same(imds: Imds, version: str) -> None:
+    headers = {GET: token(imds).text}
+    answer = requests.get(f"{imds.url}/{version}/meta-data/instance-id", headers=headers, timeout=10)
+    assert (answer.status_code, answer.text) == (200, "i-0abc")
+
+
+@pytest.mark.parametrize(
+    ("path", "lines"),
+    [
+        ("", {"1.0", "2021-03-23", "latest"}),
+        ("latest/", {"dynamic", "meta-data"}),
+        ("latest", {"dynamic", "meta-data"}),
+        ("latest/meta-data", {"instance-id", "network/"}),
+        ("latest/dynamic/instance-identity/", {"document"}),
+    ],
+)
+def test_directories_are_listed(imds: Imds, path: str, lines: set[str]) -> None:
+    answer = requests.get(f"{imds.url}/{path}", headers={GET: token(imds).text}, timeout=10)
+    assert lines <= set(answer.text.splitlines())
+
+
+def test_only_what_is_there_is_listed(imds: Imds) -> None:
+    target: list[str] = []
+    imds.set(TARGET_STATE, lambda: target[0] if target else None)
+    assert "autoscaling/" not in get(imds, "").text.splitlines()
+    target.append("InService")
+    assert "autoscaling/" in get(imds, "").text.splitlines()
+
+
+def test_a_version_that_never_was_is_not_found(imds: Imds) -> None:
+    headers = {GET: token(imds).text}
+    url = f"{imds.url}/2021-03-24/meta-data/instance-id"
+    assert requests.get(url, headers=headers, timeout=10).status_code == 404
+
+
+def test_user_data_is_beside_the_metadata(imds: Imds) -> None:
+    assert get(imds, "user-data", root="").status_code == 404
+    imds.set("user-data", "#!/bin/sh\n")
+    assert get(imds, "user-data", root="").text == "#!/bin/sh\n"
+    assert "user-data" in get(imds, "", root="").text.splitlines()
+
+
 def test_the_identity_document_is_beside_the_metadata(imds: Imds) -> None:
     document = json.loads(get(imds, "dynamic/instance-identity/document", root="").text)
     assert (document["instanceId"], document["region"]) == ("i-0abc", "us-east-1")

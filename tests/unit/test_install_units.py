@@ -71,7 +71,7 @@ def test_the_unit_differs_from_the_shipped_one_in_its_launcher_alone() -> None:
     assert [line for line in text.splitlines() if line.startswith("Exec")] == [
         "ExecStart=/srv/venv/bin/lifecycle-agent run"
     ]
-    # Else an app that starts after cloud-final.service, and that after multi-user.target, would make a circle.
+    # Else an app that starts after cloud-final.service, and so after multi-user.target, would make a circle.
     assert "DefaultDependencies=no" in text.splitlines()
     assert "/opt/lifecycle-agent" not in "".join(line for line in text.splitlines() if line[:1] != "#")
 

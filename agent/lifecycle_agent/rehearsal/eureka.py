@@ -45,6 +45,7 @@ class EmulatedEureka:
         cache_seconds: how often the response cache catches up; the real one's default is 30 s.
         eviction_seconds: how often expired leases are looked for; the real one's default is 60 s.
         auth: user name and password asked for, None for nobody's.
+        host: the address to bind.
     """
 
     def __init__(
@@ -54,6 +55,7 @@ class EmulatedEureka:
         cache_seconds: float = 30.0,
         eviction_seconds: float = 60.0,
         auth: tuple[str, str] | None = None,
+        host: str = "127.0.0.1",
         port: int = 0,
     ) -> None:
         self.requests: list[Asked] = []
@@ -68,7 +70,7 @@ class EmulatedEureka:
         self._released = threading.Event()
         self._threads: list[threading.Thread] = []
         self.app = self._flask()
-        self._served = Served(self.app, port=port)
+        self._served = Served(self.app, host=host, port=port)
         self.url = f"{self._served.url}/eureka"
 
     # Serving

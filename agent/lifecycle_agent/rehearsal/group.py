@@ -32,6 +32,7 @@ class Group:
 
     Args:
         timeline: told who did what; it is called in the middle of things and must not call back.
+        host: the address to bind.
         clock: seconds; a clock that is not real needs `tick` after each change.
         on_terminated: told each instance that is gone, on a thread of the group's own.
         settings: what `GroupModel` takes: delays, `retain_on_abandon`, `pool_state`.
@@ -45,6 +46,7 @@ class Group:
         region: str = "us-east-1",
         clock: Clock = boottime,
         on_terminated: Callable[[str], None] = lambda instance_id: None,
+        host: str = "127.0.0.1",
         port: int = 0,
         **settings: Any,
     ) -> None:
@@ -59,7 +61,7 @@ class Group:
         self._told = 0
         self._stopping = False
         self._ticker: threading.Thread | None = None
-        self._served = Served(group_app(self), port=port)
+        self._served = Served(group_app(self), host=host, port=port)
         self.url = self._served.url
 
     # -- running it

@@ -1,4 +1,4 @@
-"""Serves a WSGI application on loopback: what every emulated service of the rehearsal stands on.
+"""Serves a WSGI application at an address: what every emulated service of the rehearsal stands on.
 
 Werkzeug's own request handler ends the connection after every answer. The services we emulate keep
 theirs open, and a client's pool of connections is worth a rehearsal too, so the handler here does.
@@ -23,10 +23,10 @@ WsgiApp = Callable[..., Any]
 class _Server(ThreadedWSGIServer):
     """Knows its open connections, so that `stop` can end them."""
 
-    def __init__(self, port: int, app: WsgiApp, keep_alive: bool) -> None:
+    def __init__(self, host: str, port: int, app: WsgiApp, keep_alive: bool) -> None:
         self.keep_alive = keep_alive
         self.open: set[Any] = set()
-        super().__init__("127.0.0.1", port, app, handler=_Handler)
+        super().__init__(host, port, app, handler=_Handler)
 
     def process_request(self, request: Any, client_address: Any) -> None:
         self.open.add(request)
@@ -81,23 +81,26 @@ class _Handler(WSGIRequestHandler):
 
 
 class Served:
-    """A WSGI application on 127.0.0.1, a thread for each connection.
+    """A WSGI application on an address, a thread for each connection.
 
     The port is bound at once, so `url` is known before `start`, and a client that comes early waits
     instead of being refused.
 
     Args:
         app: the WSGI application (a Flask app is one).
+        host: the address to bind.
         port: 0 for a free one.
         keep_alive: whether connections stay open between requests; if not, every answer says
             `Connection: close`.
     """
 
-    def __init__(self, app: WsgiApp, *, port: int = 0, keep_alive: bool = True) -> None:
-        self._server = _Server(port, app, keep_alive)
+    def __init__(
+        self, app: WsgiApp, *, host: str = "127.0.0.1", port: int = 0, keep_alive: bool = True
+    ) -> None:
+        self._server = _Server(host, port, app, keep_alive)
         self._thread: threading.Thread | None = None
         self.port: int = self._server.server_port
-        self.url: str = f"http://127.0.0.1:{self.port}"
+        self.url: str = f"http://{host}:{self.port}"
 
     def start(self) -> None:
         """Serve from now on; returns at once."""

@@ -20,10 +20,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import unquote, urlsplit
 
 from lifecycle_agent.deadline import Clock, boottime
-from lifecycle_agent.rehearsal.imds_metadata import plain_instance
+from lifecycle_agent.rehearsal.imds_metadata import VERSIONS, plain_instance
 
 TARGET_STATE = "autoscaling/target-lifecycle-state"
 TOKEN = "api/token"  # noqa: S105 - a path
+# Not below `meta-data`: the list of versions, what there is below one, and a version that there never was.
+ROOT, VERSION_ROOT, UNKNOWN = "/", "/version", "/unknown"
 TTL_MOST = 21600  # seconds a token may live: six hours
 
 Value = str | Callable[[], str | None] | None
@@ -195,7 +197,13 @@ class Imds:
         with self._lock:
             value = self._values.get(path)
         text = value() if callable(value) else value
-        return text if text is not None else self._listing(path.rstrip("/") + "/" if path else "")
+        if text is not None:
+            return text
+        if path == ROOT:
+            return "\n".join(VERSIONS)
+        if path == VERSION_ROOT:
+            return "\n".join(self._tops())
+        return self._listing(path.rstrip("/") + "/" if path else "")
 
     def told(self, path: str, text: str) -> None:
         """Somebody was told the value; remembers the first time it was as it is now."""
@@ -204,11 +212,21 @@ class Imds:
             if value == text or callable(value):
                 self._read.setdefault(path, self._clock())
 
+    def _tops(self) -> list[str]:
+        """What there is below a version."""
+        with self._lock:
+            user_data = self._values.get("user-data")
+        return ["dynamic", "meta-data", *(["user-data"] if user_data is not None else [])]
+
     def _listing(self, folder: str) -> str | None:
         with self._lock:
-            known = [path for path, value in self._values.items() if value is not None]
-        known = [path for path in known if not path.startswith(("dynamic/", "user-data"))]
-        below = [path[len(folder) :] for path in known if path.startswith(folder)]
+            values = {path: value for path, value in self._values.items() if path.startswith(folder)}
+        there = [
+            path for path, value in values.items() if (value() if callable(value) else value) is not None
+        ]
+        if not folder.startswith("dynamic/"):
+            there = [path for path in there if not path.startswith(("dynamic/", "user-data"))]
+        below = [path[len(folder) :] for path in there]
         names = {name.partition("/")[0] + ("/" if "/" in name else "") for name in below}
         return "\n".join(sorted(names)) if names else None
 
@@ -221,6 +239,18 @@ class _Server(ThreadingHTTPServer):
 
     def handle_error(self, request: object, client_address: object) -> None:
         """A client that gave up on us is no error here."""
+
+
+def _below_version(path: str) -> str:
+    """The path as `Imds` knows it: below `latest/meta-data/`, or the same of any other version."""
+    version, _, rest = path.lstrip("/").partition("/")
+    if not version:
+        return ROOT
+    if version not in VERSIONS:
+        return UNKNOWN
+    if not rest:
+        return VERSION_ROOT
+    return "" if rest == "meta-data" else rest.removeprefix("meta-data/")
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -251,7 +281,7 @@ class _Handler(BaseHTTPRequestHandler):
         return self._say(path, 404) if text is None else self._say(path, 200, text, left)
 
     def _begin(self) -> str:
-        path = unquote(urlsplit(self.path).path).removeprefix("/latest/").removeprefix("meta-data/")
+        path = _below_version(unquote(urlsplit(self.path).path))
         self.fault = self.server.imds.begin(path)
         return path
 

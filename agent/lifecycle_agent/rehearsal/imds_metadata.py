@@ -6,6 +6,14 @@ import json
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta, timezone
 
+# As the real service lists them at its root. What a later one has changed is nothing that is served here.
+VERSIONS = (
+    "1.0", "2007-01-19", "2007-03-01", "2007-08-29", "2007-10-10", "2007-12-15", "2008-02-01", "2008-09-01",
+    "2009-04-04", "2011-01-01", "2011-05-01", "2012-01-12", "2014-02-25", "2014-11-05", "2015-10-20",
+    "2016-04-19", "2016-06-30", "2016-09-02", "2018-03-28", "2018-08-17", "2018-09-24", "2019-10-01",
+    "2020-10-27", "2021-01-03", "2021-03-23", "2021-07-15", "2022-09-24", "2024-04-11", "latest",
+)  # fmt: skip
+
 
 def plain_instance(
     instance_id: str,
@@ -32,9 +40,14 @@ def plain_instance(
     }
     values: dict[str, str | Callable[[], str]] = {
         "ami-id": document["imageId"],
+        "ami-launch-index": "0",
+        "ami-manifest-path": "(unknown)",
+        "block-device-mapping/ami": "/dev/xvda",
+        "block-device-mapping/root": "/dev/xvda",
         "events/maintenance/history": "[]",
         "events/maintenance/scheduled": "[]",
         "hostname": host_name,
+        "instance-action": "none",
         "instance-id": instance_id,
         "instance-life-cycle": "on-demand",
         "instance-type": document["instanceType"],
@@ -51,6 +64,9 @@ def plain_instance(
         f"{interface}/vpc-id": "vpc-00000000000000000",
         "placement/availability-zone": zone,
         "placement/region": region,
+        "profile": "default-hvm",
+        "reservation-id": "r-00000000000000000",
+        "security-groups": "default",
         "services/domain": "amazonaws.com",
         "services/partition": "aws",
         "dynamic/instance-identity/document": json.dumps(document, indent=2),

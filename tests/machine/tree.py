@@ -1,0 +1,49 @@
+"""The system that machines are booted on: a small Debian, made once and kept outside the repository."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+BOOKWORM, TRIXIE = "bookworm", "trixie"
+PYTHON = {BOOKWORM: "3.11", TRIXIE: "3.13"}  # what `python3` is there
+PACKAGES = (
+    "systemd", "systemd-sysv", "dbus", "iproute2", "python3", "python3-venv", "cloud-init", "openssh-client",
+    # debootstrap knows no virtual packages, and one is needed by something that cloud-init needs
+    "python3-cffi-backend",
+)  # fmt: skip
+
+
+def cache() -> Path:
+    """Where what takes minutes to make is kept."""
+    given, xdg = os.environ.get("LIFECYCLE_AGENT_CACHE"), os.environ.get("XDG_CACHE_HOME")
+    directory = Path(given) if given else Path(xdg or Path.home() / ".cache") / "lifecycle-agent"
+    directory.mkdir(parents=True, exist_ok=True)
+    return directory
+
+
+def suites() -> list[str]:
+    """The releases to test on: `LIFECYCLE_AGENT_MACHINES` names them, or says `all`."""
+    asked = os.environ.get("LIFECYCLE_AGENT_MACHINES") or BOOKWORM
+    return list(PYTHON) if asked == "all" else asked.split(",")
+
+
+def tree(suite: str) -> Path:
+    """A tree of the release; made in about a minute, if it is not there."""
+    what = hashlib.sha256(" ".join(PACKAGES).encode()).hexdigest()[:8]
+    root = cache() / f"machine-{suite}-{what}"
+    with root.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not root.exists():
+            unfinished = root.with_suffix(".unfinished")
+            shutil.rmtree(unfinished, ignore_errors=True)
+            include = f"--include={','.join(PACKAGES)}"
+            command = ["debootstrap", "--variant=minbase", include, suite, str(unfinished)]
+            made = subprocess.run(command, capture_output=True, text=True, timeout=550, check=False)
+            assert made.returncode == 0, made.stdout[-2000:] + made.stderr
+            unfinished.rename(root)
+    return root
