@@ -2,7 +2,7 @@
 # PYTHON=/path/to/python3.12 makes rehearse, bench and lint use that one instead of the newest the machine has.
 
 .DEFAULT_GOAL := help
-.PHONY: help test test-kills rehearse bench bench-upload lint clean
+.PHONY: help test test-kills test-machines packages rehearse bench bench-upload lint clean
 
 help: ## what can be made
 	@sed -n 's/^\([a-z-]*\): ## \(.*\)/make \1\t\2/p' Makefile | expand -t 20
@@ -12,6 +12,13 @@ test: ## run every test on every Python from 3.10 on that this machine has
 
 test-kills: ## kill uploads at random moments, 20 runs of ten deaths (KILLS=100 for more)
 	@venv=$$(tests/setup venv test) && LIFECYCLE_AGENT_KILLS=$${KILLS:-20} "$$venv/bin/python" -m pytest -q -p no:cacheprovider tests/contract/test_upload_kill.py $(ARGS)
+
+test-machines: ## run the tests that boot a machine, on every Debian that they know
+	@tests/setup packages
+	@venv=$$(tests/setup venv test) && LIFECYCLE_AGENT_MACHINES=$${LIFECYCLE_AGENT_MACHINES:-all} "$$venv/bin/python" -m pytest -q -p no:cacheprovider tests/machine $(ARGS)
+
+packages: ## a deb and an rpm in dist/ (ARCH=arm64 for the other architecture)
+	@packaging/build $(ARGS)
 
 rehearse: ## watch the agent save a live app on this machine (options: ARGS="--speed 1")
 	@venv=$$(tests/setup venv rehearsal) && "$$venv/bin/lifecycle-agent" rehearse $(ARGS)
@@ -25,5 +32,5 @@ bench-upload: ## measure log uploads beside what people use instead (needs root;
 lint: ## ruff and mypy alone
 	@venv=$$(tests/setup venv test) && "$$venv/bin/python" -m pytest -q tests/unit/test_lint.py tests/unit/test_layers.py
 
-clean: ## remove the virtual environments and caches
-	@rm -rf .venv-* .pytest_cache .mypy_cache .ruff_cache .hypothesis
+clean: ## remove the packages, the virtual environments and caches
+	@rm -rf dist .venv-* .pytest_cache .mypy_cache .ruff_cache .hypothesis

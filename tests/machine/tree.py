@@ -10,7 +10,10 @@ import subprocess
 from pathlib import Path
 
 BOOKWORM, TRIXIE = "bookworm", "trixie"
-PYTHON = {BOOKWORM: "3.11", TRIXIE: "3.13"}  # what `python3` is there
+# With the oldest systemd that the agent is for (249); asked for by name alone: few Debians have Ubuntu's keys.
+JAMMY = "jammy"
+PYTHON = {BOOKWORM: "3.11", TRIXIE: "3.13", JAMMY: "3.10"}  # what `python3` is there
+UBUNTU = "http://archive.ubuntu.com/ubuntu"
 PACKAGES = (
     "systemd", "systemd-sysv", "dbus", "iproute2", "python3", "python3-venv", "cloud-init", "openssh-client",
     # debootstrap knows no virtual packages, and one is needed by something that cloud-init needs
@@ -29,7 +32,7 @@ def cache() -> Path:
 def suites() -> list[str]:
     """The releases to test on: `LIFECYCLE_AGENT_MACHINES` names them, or says `all`."""
     asked = os.environ.get("LIFECYCLE_AGENT_MACHINES") or BOOKWORM
-    return list(PYTHON) if asked == "all" else asked.split(",")
+    return [BOOKWORM, TRIXIE] if asked == "all" else asked.split(",")
 
 
 def tree(suite: str) -> Path:
@@ -42,7 +45,9 @@ def tree(suite: str) -> Path:
             unfinished = root.with_suffix(".unfinished")
             shutil.rmtree(unfinished, ignore_errors=True)
             include = f"--include={','.join(PACKAGES)}"
-            command = ["debootstrap", "--variant=minbase", include, suite, str(unfinished)]
+            where = ["--components=main,universe", suite, str(unfinished), UBUNTU]
+            where = where if suite == JAMMY else [suite, str(unfinished)]
+            command = ["debootstrap", "--variant=minbase", include, *where]
             made = subprocess.run(command, capture_output=True, text=True, timeout=550, check=False)
             assert made.returncode == 0, made.stdout[-2000:] + made.stderr
             unfinished.rename(root)

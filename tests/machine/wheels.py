@@ -48,7 +48,8 @@ def dependencies(suite: str) -> Path:
 
 def _required() -> list[str]:
     section = (CHECKOUT / "setup.cfg").read_text().partition("install_requires =")[2].partition("\n[")[0]
-    return [line.strip() for line in section.splitlines() if line.strip()]
+    # pip would ask what stands behind a semicolon of the Python that runs it.
+    return [line.partition(";")[0].strip() for line in section.splitlines() if line.strip()]
 
 
 def agent(directory: Path, version: str | None = None) -> Path:
