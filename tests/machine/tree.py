@@ -10,7 +10,7 @@ import subprocess
 from pathlib import Path
 
 BOOKWORM, TRIXIE = "bookworm", "trixie"
-# With the oldest systemd that the agent is for (249); asked for by name alone: few Debians have Ubuntu's keys.
+# With the oldest systemd that the agent is for (249); asked for by name: few Debians have Ubuntu's keys.
 JAMMY = "jammy"
 PYTHON = {BOOKWORM: "3.11", TRIXIE: "3.13", JAMMY: "3.10"}  # what `python3` is there
 UBUNTU = "http://archive.ubuntu.com/ubuntu"
