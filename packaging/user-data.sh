@@ -4,6 +4,9 @@
 # when it fails, `cloud-init status --long` says so.
 set -euo pipefail
 
+# No public index has the agent: name your own index in /etc/pip.conf, or write the URL of the wheel here.
+package=lifecycle-agent==0.1.0
+
 mkdir -p /etc/lifecycle-agent
 cat >/etc/lifecycle-agent/config.toml <<'END'
 [eureka]
@@ -28,9 +31,9 @@ if command -v dnf >/dev/null; then
     usable $python || dnf install -y $python
 else
     python=python3
-    usable $python || { apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y python3-venv; }
+    usable $python || { apt-get update && DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300 install -y python3-venv; }
 fi
 
 $python -m venv /opt/lifecycle-agent
-/opt/lifecycle-agent/bin/pip install lifecycle-agent
+/opt/lifecycle-agent/bin/pip install "$package"
 /opt/lifecycle-agent/bin/lifecycle-agent install

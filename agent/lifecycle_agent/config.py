@@ -208,12 +208,13 @@ class AdviceSection:
 class ShutdownSection:
     """`[shutdown]`: what happens when the machine itself is switched off or rebooted while in service.
 
-    `timeout` is how long the shutdown waits for it.
+    `timeout` is how long the shutdown waits for it. systemd ends every shutdown after 30 minutes
+    (JobTimeoutSec= of poweroff.target).
     """
 
     poweroff: str = choice("drain", "ignore")
     reboot: str = choice("drain", "ignore")
-    timeout: float = duration("90s", at_least="1s", at_most="1h")
+    timeout: float = duration("90s", at_least="1s", at_most="25m")
 
 
 @dataclass(frozen=True)

@@ -137,6 +137,7 @@ class NoticeKind(str, Enum):
     UNDRAIN = "undrain"
     SHUTDOWN = "shutdown"
     REBOOT = "reboot"
+    RETURN = "return"  # after one of the two before it, once the machine is up again
 
 
 @dataclass(frozen=True)

@@ -190,13 +190,66 @@ def test_rebooted_in_service_it_comes_back_and_leaves_the_logs_alone(start: Star
     orders.box.reboot()
     orders.wait_until_in_service()
 
-    wait_for(lambda: orders.report()["notice"]["kind"] == "undrain", "the way back to be recorded")
+    wait_for(lambda: orders.report()["notice"]["kind"] == "return", "the way back to be recorded")
     assert orders.report()["outcome"] == "done"
     assert orders.report()["notice"]["reason"] == "the machine is up again"
     assert orders.world.objects() == {}
     log = orders.box.journal(AGENT)
     assert "starting: the machine reboots" in log
     assert "discovery.out_of_service: out of service" in log
+
+
+def test_up_again_it_waits_for_the_registry_also_when_it_is_restarted(start: Start) -> None:
+    orders = start()
+    box, eureka = orders.box, orders.world.eureka
+    box.call("systemctl", "reboot", "--no-block")
+    wait_for(lambda: orders.status() == "OUT_OF_SERVICE", "the way down")
+    wait_for(lambda: box.boots == 2, "the next boot")
+    eureka.fail(503)
+    box.wait_until_up()
+    orders.wait_until_says("discovery.back_in_service")
+    box.check("systemctl", "restart", AGENT)
+    orders.wait_until_says("discovery.back_in_service")
+    assert orders.status() == "OUT_OF_SERVICE"
+
+    eureka.heal()
+    orders.wait_until_in_service()
+
+    assert orders.report()["notice"]["kind"] == "return"
+
+
+def test_without_a_journal_a_reboot_leaves_the_app_in_service(start: Start) -> None:
+    orders = start(unit="[Service]\nReadOnlyPaths=/var/lib/lifecycle-agent\n")
+
+    orders.box.reboot()
+    orders.wait_until_in_service()
+
+    assert "so the app stays in service" in orders.box.journal(AGENT)
+    assert not [each for each in orders.world.eureka.requests if "OUT_OF_SERVICE" in each.path]
+
+
+def test_a_transition_that_dies_and_dies_holds_no_shutdown_up(start: Start) -> None:
+    orders = start('[shutdown]\ntimeout = "3s"\n')
+    packages = "/opt/lifecycle-agent/lib/python3*/site-packages"
+    orders.box.check("/bin/sh", "-c", f"mv {packages}/requests {packages}/botocore /var/tmp")
+
+    orders.box.call("systemctl", "poweroff", "--no-block")
+    orders.box.wait_until_off()
+
+    assert "the machine goes down; the time for it is up" in orders.box.journal(AGENT)
+
+
+def test_a_systemd_that_is_slow_to_answer_is_waited_for(start: Start) -> None:
+    orders = start()
+    slow = '#!/bin/sh\n[ "$1" != is-system-running ] || sleep 4\nexec /usr/bin/real.systemctl "$@"\n'
+    orders.box.check("mv", "/usr/bin/systemctl", "/usr/bin/real.systemctl")
+    orders.box.write("usr/bin/systemctl", slow, 0o755)
+
+    orders.box.call("/usr/bin/real.systemctl", "poweroff", "--no-block")
+    orders.box.wait_until_off()
+
+    assert orders.status() == ""
+    assert orders.report()["notice"]["kind"] == "shutdown"
 
 
 @pytest.mark.parametrize("how", ["poweroff", "reboot"])

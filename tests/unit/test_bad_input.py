@@ -119,7 +119,7 @@ def test_the_service_stays_down_with_a_broken_configuration(shell: Shell) -> Non
     shell.config.write_text("[agent")
     unit = (Path(__file__).parents[2] / "systemd" / "lifecycle-agent.service").read_text()
 
-    assert f"RestartPreventExitStatus={shell.refuses('run').code} " in unit
+    assert f"RestartPreventExitStatus={shell.refuses('run').code}\n" in unit
 
 
 def test_a_drop_in_is_named(shell: Shell) -> None:

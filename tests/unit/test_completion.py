@@ -241,6 +241,13 @@ def test_one_that_need_not_ask_is_owed_no_answer() -> None:
     assert scene.now == 0
 
 
+def test_nor_is_it_waited_for_when_it_cannot_be_asked() -> None:
+    scene = Scene(always(BUSY), lambda now: BUSY)
+
+    assert scene.answer(if_asked=True).startswith("not known whether an answer is owed: ")
+    assert scene.now == 0
+
+
 @pytest.mark.parametrize("before", ["Terminating", "Terminating:Wait"])
 def test_one_that_asks_gets_its_answer_also_when_it_need_not(before: str) -> None:
     scene = Scene(until(10.0, NOT_ACTIVE), lambda now: before)

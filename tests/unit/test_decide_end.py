@@ -9,7 +9,7 @@ import pytest
 
 from lifecycle_agent.config import ShutdownSection
 from lifecycle_agent.model import Ending, LifecycleTransition, Notice, NoticeKind, Observation, TargetState
-from lifecycle_agent.watch.decide import Leave, Memory, Phase, Start, Stay, decide
+from lifecycle_agent.watch.decide import LATE_SECONDS, Last, Leave, Memory, Phase, Start, Stay, decide
 
 NOW = 1000.0
 SHUTDOWN = ShutdownSection(timeout=90.0)
@@ -19,7 +19,7 @@ SWITCHED_OFF = Notice(
     NoticeKind.SHUTDOWN, "the machine is switched off", NOW, TERMINATING, if_asked=True, ends=NOW + 90.0
 )
 REBOOTS = Notice(NoticeKind.REBOOT, "the machine reboots", NOW, ends=NOW + 90.0)
-BACK = Notice(NoticeKind.UNDRAIN, "the machine is up again", 990.0)
+BACK = Notice(NoticeKind.RETURN, "the machine is up again", 990.0)
 IN_SERVICE = TargetState.IN_SERVICE
 GOING_DOWN = (Ending.POWEROFF, Ending.REBOOT)
 
@@ -42,7 +42,12 @@ def in_transition(notice: Notice) -> Memory:
 @pytest.mark.parametrize("target", [*TargetState, None], ids=str)
 @pytest.mark.parametrize(
     "memory",
-    [Memory(), Memory(Phase.OVER, "over"), Memory(last=NoticeKind.DRAIN), Memory(last=NoticeKind.REBOOT)],
+    [
+        Memory(),
+        Memory(Phase.OVER, "over"),
+        Memory(last=Last(NoticeKind.DRAIN)),
+        Memory(last=Last(NoticeKind.REBOOT)),
+    ],
     ids=str,
 )
 def test_a_stopped_service_leaves_the_app_alone(memory: Memory, target: TargetState | None) -> None:
@@ -109,8 +114,40 @@ def test_nor_out_of_service(ending: Ending, target: TargetState) -> None:
 
 @pytest.mark.parametrize("ending", GOING_DOWN)
 def test_nor_after_a_drain_by_hand(ending: Ending) -> None:
-    assert end(ending, Memory(last=NoticeKind.DRAIN)) == Leave(
+    assert end(ending, Memory(last=Last(NoticeKind.DRAIN))) == Leave(
         "the machine goes down; it was taken out of service by hand before"
+    )
+
+
+@pytest.mark.parametrize(
+    "last",
+    [
+        Last(NoticeKind.DRAIN, this_boot=False),  # the app was started again since
+        Last(NoticeKind.DRAIN, went_well=False),  # it may be in the middle, and ends with its session
+        Last(NoticeKind.UNDRAIN),
+        Last(NoticeKind.RETURN, went_well=False),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("ending", GOING_DOWN)
+def test_anything_else_that_was_done_before_changes_nothing(ending: Ending, last: Last) -> None:
+    assert isinstance(end(ending, Memory(last=last)), Start)
+
+
+@pytest.mark.parametrize("ending", GOING_DOWN)
+@pytest.mark.parametrize(
+    "notice",
+    [SWITCHED_OFF, REBOOTS, replace(TERMINATE, ends=NOW + 90.0)],
+    ids=lambda notice: notice.kind.value,
+)
+def test_what_does_not_come_to_its_end_holds_no_machine_up(ending: Ending, notice: Notice) -> None:
+    seen = Observation(IN_SERVICE, ending=ending)
+    late = NOW + 90.0 + LATE_SECONDS
+
+    if (ending, notice.kind) != (Ending.REBOOT, NoticeKind.TERMINATE):
+        assert decide(seen, in_transition(notice), late, SHUTDOWN) == Stay("told")
+    assert decide(seen, in_transition(notice), late + 0.1, SHUTDOWN) == Leave(
+        "the machine goes down; the time for it is up"
     )
 
 
@@ -159,25 +196,48 @@ def test_one_that_was_not_seen_before_starts_at_once() -> None:
 def test_a_machine_that_is_up_again_goes_back_into_service(
     last: NoticeKind, target: TargetState | None
 ) -> None:
-    decision = decide(Observation(target), Memory(last=last), NOW, SHUTDOWN)
+    decision = decide(Observation(target), Memory(last=Last(last)), NOW, SHUTDOWN)
 
-    notice = Notice(NoticeKind.UNDRAIN, "the machine is up again", NOW)
+    notice = Notice(NoticeKind.RETURN, "the machine is up again", NOW)
     assert decision == Start(notice, "starting: the machine is up again")
 
 
 @pytest.mark.parametrize("target", set(TargetState) - {IN_SERVICE, TargetState.TERMINATED}, ids=str)
 def test_unless_the_group_wants_something_else(target: TargetState) -> None:
-    assert isinstance(decide(Observation(target), Memory(last=NoticeKind.REBOOT), NOW, SHUTDOWN), Stay)
+    assert isinstance(decide(Observation(target), Memory(last=Last(NoticeKind.REBOOT)), NOW, SHUTDOWN), Stay)
 
 
 def test_or_cannot_be_asked_yet() -> None:
     seen = Observation(None, "the instance metadata service does not answer")
 
-    assert isinstance(decide(seen, Memory(last=NoticeKind.REBOOT), NOW, SHUTDOWN), Stay)
+    assert isinstance(decide(seen, Memory(last=Last(NoticeKind.REBOOT)), NOW, SHUTDOWN), Stay)
 
 
-@pytest.mark.parametrize("last", [None, NoticeKind.DRAIN, NoticeKind.UNDRAIN, NoticeKind.TERMINATE])
-def test_after_anything_else_it_waits(last: NoticeKind | None) -> None:
+def test_the_way_back_is_tried_until_it_is_done() -> None:
+    failed = Memory(last=Last(NoticeKind.RETURN, went_well=False), not_before=NOW + 1)
+    seen = Observation(IN_SERVICE)
+
+    assert decide(seen, failed, NOW, SHUTDOWN) == Stay(
+        "waiting: the way back into service has failed, and is tried again"
+    )
+    again = decide(seen, failed, NOW + 1, SHUTDOWN)
+    assert isinstance(again, Start)
+    assert again.notice.kind is NoticeKind.RETURN
+    cut_off = Memory(last=Last(NoticeKind.RETURN, went_well=False))
+    assert isinstance(decide(seen, cut_off, NOW, SHUTDOWN), Start)
+
+
+@pytest.mark.parametrize(
+    "last",
+    [
+        None,
+        *(Last(kind, well) for kind in (NoticeKind.DRAIN, NoticeKind.UNDRAIN) for well in (True, False)),
+        Last(NoticeKind.RETURN),
+        Last(NoticeKind.TERMINATE),
+    ],
+    ids=str,
+)
+def test_after_anything_else_it_waits(last: Last | None) -> None:
     assert isinstance(decide(Observation(IN_SERVICE), Memory(last=last), NOW, SHUTDOWN), Stay)
 
 

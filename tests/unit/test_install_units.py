@@ -86,6 +86,16 @@ def test_units_come_whole_once_and_without_ourselves(tmp_path: Path) -> None:
     assert after == ["After=app.service", "After=web@1.service", "After=x.socket", "After=a\\x2db.service"]
 
 
+def test_what_is_saved_is_still_mounted_at_the_end(tmp_path: Path) -> None:
+    paths = '["/data/app-1/**/*.log", "/var/log/a.log", "/data/[ab]/x", "/.hidden/ü/*"]'
+    lines = drop_in(tmp_path, f'agent.state_dir = "/srv/state"\nlogs.bucket = "b"\nlogs.paths = {paths}\n')
+
+    # as `systemd-escape --path --suffix=mount` has them
+    mounts = ["data", "data-app\\x2d1", "var", "var-log", "var-log-a.log", "\\x2ehidden"]
+    mounts += ["\\x2ehidden-\\xc3\\xbc", "srv", "srv-state"]
+    assert [line for line in lines if line.endswith(".mount")] == [f"After={name}.mount" for name in mounts]
+
+
 def test_nothing_configured_sets_the_stop_timeout_alone(tmp_path: Path) -> None:
     assert settings(drop_in(tmp_path, "")) == ["TimeoutStopSec=100s"]
 

@@ -280,6 +280,17 @@ def test_it_has_less_time_when_the_machine_itself_goes(tmp_path: Path) -> None:
     assert last(Journal(tmp_path, ME)).ends == now + 90, "the next process knows"
 
 
+def test_nor_has_one_of_an_earlier_boot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = boottime()
+    monkeypatch.setattr(journals, "boot_id", lambda: "the boot before")
+    begin(tmp_path, replace(NOTICE, seen_at=now + 5000), now + 5500)
+    monkeypatch.undo()
+
+    transition = taken_up(Journal(tmp_path, ME), replace(NOTICE, ends=now + 90))
+
+    assert transition.deadline.at == now + 90
+
+
 def test_a_new_transition_ends_with_the_machine(tmp_path: Path) -> None:
     now = boottime()
     notice = Notice(NoticeKind.SHUTDOWN, "switched off", now, ends=now + 90)

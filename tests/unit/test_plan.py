@@ -155,8 +155,15 @@ def test_where_the_machine_goes_settling_is_cut_first(notice: Notice) -> None:
     assert timeout(make_plan(notice, quick, total=300.0), "discovery.settle") == pytest.approx(65)
 
 
+def test_after_a_reboot_systemd_starts_what_is_to_run() -> None:
+    plan = make_plan(Notice(NoticeKind.RETURN, "up again", 0.0), WHOLE)
+
+    assert names(plan) == ["discovery.back_in_service", "notify.result"]
+
+
 def test_before_a_reboot_it_is_quiet_and_nothing_is_taken_down() -> None:
     assert names(make_plan(REBOOTS, WHOLE, total=90.0)) == [
+        "notify.start",
         "discovery.out_of_service",
         "discovery.settle",
         "drain.command.1",

@@ -18,7 +18,7 @@ from lifecycle_agent.deadline import Deadline
 from lifecycle_agent.errors import LifecycleAgentError, UsageError
 from lifecycle_agent.files import read_regular
 from lifecycle_agent.logline import logger
-from lifecycle_agent.model import Machine, Notice
+from lifecycle_agent.model import Machine, Notice, NoticeKind
 from lifecycle_agent.toml import Document
 from lifecycle_agent.transition.lock import Holder
 from lifecycle_agent.transition.parts import keeping_alive
@@ -89,6 +89,9 @@ def _wait_for_the_lock(notice: Notice, machine: Machine, loaded: Config) -> None
         logger.error("%s; going on without the lock", error)
         return
     holder = lock.holder()
+    if notice.kind is NoticeKind.RETURN:
+        logger.warning("another transition is running (%s): that one decides", holder)
+        sys.exit(DONE_WITH_FAILURES)
     logger.info("another transition is running (%s): waiting for its end", holder)
     if holder is not None and holder.kind != kind:
         _tell_to_stop(holder)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import string
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -38,10 +39,17 @@ def drop_in_text(config: Config, found: Sequence[Credential], place: Place) -> s
     ]
     saved = config.logs.journal_units if config.logs else ()
     units = [name for name in map(_whole_name, (*config.drain.units, *saved)) if name != SERVICE]
-    if units:
+    mounts = list(_mounts(config))
+    if units or mounts:
         lines += ["", "[Unit]"]
+    if units:
         lines.append("# The app's. What starts first stops last: at shutdown the app waits for the agent.")
         lines += [f"After={name}" for name in dict.fromkeys(units)]
+    if mounts:
+        lines.append(
+            "# Where logs and state may be mounted, with nofail too: unmounted after the agent has ended."
+        )
+        lines += [f"After={name}" for name in mounts]
     lines += ["", "[Service]", f"# shutdown.timeout, and {SPARE_SECONDS} s to come to an end."]
     lines.append(f"TimeoutStopSec={math.ceil(config.shutdown.timeout) + SPARE_SECONDS}s")
     if found:
@@ -55,6 +63,27 @@ def drop_in_text(config: Config, found: Sequence[Credential], place: Place) -> s
     if hidden is not None:
         lines += [f"# {hidden} is needed, and would not be seen.", "PrivateTmp=no"]
     return "\n".join(lines) + "\n"
+
+
+def _mounts(config: Config) -> Iterator[str]:
+    """The mount units that what is saved, and the state, may be below; nobody asks which ones there are."""
+    wanted = list(config.logs.paths) if config.logs else []
+    if config.agent.state_dir is not None:
+        wanted.append(str(config.agent.state_dir))
+    directories = [Path(*_before_wildcards(Path(pattern).parts)) for pattern in wanted]
+    above = (parent for each in directories for parent in (*reversed(each.parents), each))
+    return (f"{_unit_of_path(path)}.mount" for path in dict.fromkeys(above) if path != Path("/"))
+
+
+def _unit_of_path(path: Path) -> str:
+    """A path as the name of its unit; systemd.unit(5), "String Escaping for Inclusion in Unit Names"."""
+    name = "-".join("".join(map(_escaped, part)) for part in path.parts[1:])
+    return f"\\x2e{name[1:]}" if name.startswith(".") else name
+
+
+def _escaped(char: str) -> str:
+    plain = char in string.ascii_letters + string.digits + ":_."
+    return char if plain else "".join(f"\\x{byte:02x}" for byte in char.encode())
 
 
 def _whole_name(unit: str) -> str:

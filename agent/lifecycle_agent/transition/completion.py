@@ -149,6 +149,9 @@ def answer(
                 )
             limit = limits.get(following, patience)
             say(following.value)
+        elif if_asked:
+            # It has been asked all the while, and the machine goes.
+            return f"not known whether an answer is owed: {refused.message}"
         else:
             say(refused.message)
         if limit.passed:

@@ -14,7 +14,7 @@ from lifecycle_agent.errors import Interrupted
 from lifecycle_agent.files import StatusFile, runtime_dir, state_dir
 from lifecycle_agent.journal import Journal
 from lifecycle_agent.logline import logger
-from lifecycle_agent.model import COMPLETE, ActionResult, Machine, Notice, Outcome, Report
+from lifecycle_agent.model import COMPLETE, ActionResult, Machine, Notice, NoticeKind, Outcome, Report
 from lifecycle_agent.steps.notify import Event
 from lifecycle_agent.transition import report as reports
 from lifecycle_agent.transition.parts import Parts
@@ -41,7 +41,8 @@ def conduct(
         watch: is handed each change of the progress.
 
     Returns:
-        The report; None when this instance's termination is over already.
+        The report; None when there is nothing to do: this instance's termination is over already, or a
+        machine that reboots could not be brought back into service.
 
     Raises:
         Interrupted: the agent was told to stop; the journal says where to go on.
@@ -52,6 +53,10 @@ def conduct(
         logger.info("this instance's termination is over already")
         return None
     transition = Transition.take_up(notice, config, journal)
+    if notice.kind is NoticeKind.REBOOT and journal.broken:
+        # It is what tells the next boot to bring the app back.
+        logger.error("so the app stays in service while the machine reboots")
+        return None
     recorded = transition.recorded
     died = max(deaths, recorded.deaths if recorded else 0)
     left = transition.deadline.remaining() if transition.notice.ends is not None else None

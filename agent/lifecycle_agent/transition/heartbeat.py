@@ -26,6 +26,9 @@ LONGEST_LOOK_SECONDS = (
 )
 RETRY_SECONDS = 2.0  # after a failed heartbeat: several tries fit the last third of the shortest timeout
 
+# Seconds for which a group is waited for that need not ask, and was not found while everything else was done.
+IF_ASKED_SECONDS = 3.0
+
 # Seconds, and share of the deadline, for which the steps are held up by a group that cannot be asked, or that
 # does not know yet that it takes the instance away. A throttled minute passes within it, with room to spare.
 PATIENCE = (120.0, 0.25)
@@ -124,7 +127,9 @@ class GroupSide(threading.Thread):
             LifecycleAgentError: it could not be answered.
         """
         if self.ident is not None:
-            self._found.wait(patience.remaining())
+            self._found.wait(patience.timeout(IF_ASKED_SECONDS) if self._if_asked else patience.remaining())
+        if self._if_asked and not self._found.is_set():
+            return "not known whether an answer is owed: the group cannot be asked"
         if self._asked is None:
             # Once more: an answer that is owed is not skipped for one bad moment at the beginning.
             self._asked = self._ours.find(patience)
@@ -139,7 +144,7 @@ class GroupSide(threading.Thread):
             patience,
             sleep,
             say,
-            self._if_asked,
+            self._if_asked and self._waiting is not True,
         )
         return f"hook {asked.hook.name}, {result.value}: {told}"
 

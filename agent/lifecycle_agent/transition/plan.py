@@ -123,17 +123,17 @@ def _steps(notice: Notice, config: Config, total: float) -> list[PlannedStep]:
         case NoticeKind.UNDRAIN:
             return _undrain(config)
         case NoticeKind.REBOOT:
-            return _quiet(notice, config, total)
+            return [*_told_start(config), *_quiet(notice, config, total)]
+        case NoticeKind.RETURN:
+            # Its units are not started: systemd has started those that are to run after a boot.
+            return [*_back(config), *_told_result(config)]
     return _drain(notice, config, total)
 
 
 def _drain(notice: Notice, config: Config, total: float) -> list[PlannedStep]:
     """The order of a termination; why it is this one is in the design."""
     eureka, drain = bool(config.eureka.urls), config.drain
-    steps: list[PlannedStep] = []
-    if config.notify:
-        steps.append(PlannedStep(NOTIFY_START, "tell people that it starts", NOTIFY_SECONDS))
-    steps += _quiet(notice, config, total)
+    steps = [*_told_start(config), *_quiet(notice, config, total)]
     if drain.units:
         timeout = drain.stop_timeout * len(drain.units)
         steps.append(PlannedStep(UNITS, f"stop {', '.join(drain.units)}", timeout))
@@ -151,9 +151,19 @@ def _drain(notice: Notice, config: Config, total: float) -> list[PlannedStep]:
         )
     if eureka:
         steps.append(PlannedStep(VERIFY, "see that nothing registered again", VERIFY_SECONDS, essential=True))
-    if config.notify:
-        steps.append(PlannedStep(NOTIFY_RESULT, "tell people the result", NOTIFY_SECONDS, essential=True))
-    return steps
+    return [*steps, *_told_result(config)]
+
+
+def _told_start(config: Config) -> list[PlannedStep]:
+    if not config.notify:
+        return []
+    return [PlannedStep(NOTIFY_START, "tell people that it starts", NOTIFY_SECONDS)]
+
+
+def _told_result(config: Config) -> list[PlannedStep]:
+    if not config.notify:
+        return []
+    return [PlannedStep(NOTIFY_RESULT, "tell people the result", NOTIFY_SECONDS, essential=True)]
 
 
 def _quiet(notice: Notice, config: Config, total: float) -> list[PlannedStep]:
@@ -218,9 +228,13 @@ def _undrain(config: Config) -> list[PlannedStep]:
         units = ", ".join(reversed(config.drain.units))
         timeout = config.drain.stop_timeout * len(config.drain.units)
         steps.append(PlannedStep(START_UNITS, f"start {units}", timeout))
-    if config.eureka.urls:
-        steps.append(PlannedStep(BACK_IN_SERVICE, "take the app back into service in Eureka"))
-    return steps
+    return [*steps, *_back(config)]
+
+
+def _back(config: Config) -> list[PlannedStep]:
+    if not config.eureka.urls:
+        return []
+    return [PlannedStep(BACK_IN_SERVICE, "take the app back into service in Eureka")]
 
 
 def _share(reserve: tuple[float, float], total: float) -> float:

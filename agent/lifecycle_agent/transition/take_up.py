@@ -42,12 +42,12 @@ class Transition:
             return cls._new(notice, total, journal, _done_by_hand(history, notice))
         journal.resume(last)
         deadline = Deadline(min(last.ends, boottime() + total))
-        if notice.ends is not None and deadline.tighten(notice.ends):
-            journal.deadline(deadline.at, last.notice.seen_at)
         if last.boot != boot_id():
             # What was left of the time before the reboot is not known, and the whole is the most.
             deadline = Deadline.after(total)
             last.reboot(boot_id(), deadline.at, boottime())
+            journal.deadline(deadline.at, last.notice.seen_at)
+        if notice.ends is not None and deadline.tighten(notice.ends):
             journal.deadline(deadline.at, last.notice.seen_at)
         # Whether to answer the group, and when the machine goes, is for this call to say, whatever the one
         # before it said.

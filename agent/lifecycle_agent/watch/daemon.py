@@ -19,13 +19,13 @@ from lifecycle_agent.config import Config
 from lifecycle_agent.deadline import Deadline, boottime
 from lifecycle_agent.errors import MetadataUnavailableError
 from lifecycle_agent.files import StatusFile, read_regular, replace, runtime_dir, state_dir
-from lifecycle_agent.journal import Journal
+from lifecycle_agent.journal import Journal, boot_id
 from lifecycle_agent.logline import logger, utc
-from lifecycle_agent.model import Ending, Machine, Notice, NoticeKind, Observation, TargetState
-from lifecycle_agent.watch.decide import Decision, Leave, Memory, Phase, Start, decide
+from lifecycle_agent.model import Ending, Machine, Notice, NoticeKind, Observation, Outcome, TargetState
+from lifecycle_agent.watch.decide import LATE_SECONDS, Decision, Last, Leave, Memory, Phase, Start, decide
 from lifecycle_agent.watch.imds import OBSERVE_SECONDS, MetadataClient
 from lifecycle_agent.watch.ship import Shipping
-from lifecycle_agent.watch.supervisor import DONE, Supervisor
+from lifecycle_agent.watch.supervisor import DONE, STOP_SECONDS, Supervisor
 from lifecycle_agent.watch.systemd import Manager, why_it_ends
 
 # What the group wants stands in the metadata until it is done, so asking late only delays; a fleet
@@ -34,8 +34,9 @@ LONGEST_PAUSE = 15.0
 
 MOST_REPORT = 1024 * 1024  # bytes; a report is some 10 KiB
 
-# Seconds that the end of a shutdown's transition may be late: its last tries, and the end of its process.
-LATE_SECONDS = 10.0
+# Seconds between two tries to get back into service after a reboot, at first and at most: each looks for
+# as long as a transition may take, and is a notice when it fails.
+RETURN_PAUSE = (60.0, 3600.0)
 
 # Transitions after which there is nothing more to do for this instance, or no machine to do it on.
 _FOR_GOOD = (NoticeKind.TERMINATE, NoticeKind.SHUTDOWN, NoticeKind.REBOOT)
@@ -77,6 +78,7 @@ class Watcher:
         self._problems = 0
         self._sentence = ""
         self._ending: Ending | None = None
+        self._returns = 0
         self._kept = self._keep(config)
 
     def run(self) -> None:
@@ -94,6 +96,9 @@ class Watcher:
         if self._transition is not None:
             self._transition.check()
             self._memory = self._remember(self._transition)
+        if self._memory.not_before and boottime() >= self._memory.not_before:
+            # Somebody may have done it by hand meanwhile, or have drained the machine.
+            self._memory = remade(self._memory, last=self._last(), not_before=0.0)
         decision = decide(seen, self._memory, boottime(), self._config.shutdown)
         if isinstance(decision, Start):
             self._shipping.stop()
@@ -102,7 +107,8 @@ class Watcher:
             self._transition = Supervisor(decision.notice, self._command)
             self._memory = remade(self._memory, phase=Phase.IN_TRANSITION, running=decision.notice)
         if self._ending is not None and self._memory.running is not None and self._memory.running.ends:
-            self._manager.extend(max(0.0, self._memory.running.ends - boottime()) + LATE_SECONDS)
+            left = self._memory.running.ends - boottime()
+            self._manager.extend(max(0.0, left + LATE_SECONDS) + STOP_SECONDS)
         in_service = self._memory.phase is Phase.WATCHING and seen.target is TargetState.IN_SERVICE
         self._shipping.check(in_service and self._ending is None)
         self._report(decision)
@@ -131,10 +137,10 @@ class Watcher:
             how = "done" if transition.exit_code == DONE else "done, with failures"
             told = f"{kind}: {how}; see `lifecycle-agent status`"
             if notice.kind in _FOR_GOOD:
-                return Memory(Phase.OVER, told, last=notice.kind)
+                return Memory(Phase.OVER, told)
             logger.info(told)
             self._transition = None
-            return Memory(last=notice.kind)
+            return self._after_return(transition.exit_code == DONE)
         pause = transition.pause_left()
         if pause is not None:
             told = f"died, starting again in {pause:.0f} s"
@@ -145,13 +151,22 @@ class Watcher:
             told = f"since {boottime() - notice.seen_at:.0f} s: {said}"
         return Memory(Phase.IN_TRANSITION, f"{kind} {told}", notice, self._memory.last)
 
+    def _after_return(self, went_well: bool) -> Memory:
+        """Back in service, or to be tried again: a registry that was down must not keep us out of it."""
+        self._returns = 0 if went_well else self._returns + 1
+        first, longest = RETURN_PAUSE
+        if went_well:
+            return Memory(last=Last(NoticeKind.RETURN))
+        pause = min(longest, first * 2 ** min(self._returns - 1, 16))
+        return Memory(last=Last(NoticeKind.RETURN, went_well=False), not_before=boottime() + pause)
+
     def _report(self, decision: Decision) -> None:
         sentence = decision.sentence
         self._manager.report(sentence)
         if sentence == self._sentence:
             return
         self._sentence = sentence
-        if self._memory.phase is not Phase.IN_TRANSITION or isinstance(decision, Start):
+        if self._memory.phase is not Phase.IN_TRANSITION or isinstance(decision, Start | Leave):
             logger.info(sentence)  # a transition writes its own log
         about: dict[str, Any] = {
             "pid": os.getpid(),
@@ -186,12 +201,15 @@ class Watcher:
             return None
         return path
 
-    def _last(self) -> NoticeKind | None:
-        """The kind of this instance's last transition, by hand or not."""
+    def _last(self) -> Last | None:
+        """The last transition of this instance, by hand or not."""
         if self._machine is None:
             return None
         last = Journal(state_dir(self._config.agent.state_dir), self._machine.instance_id).last()
-        return last.notice.kind if last is not None else None
+        if last is None:
+            return None
+        went_well = last.outcome in (Outcome.DONE, Outcome.WARNED)
+        return Last(last.notice.kind, went_well, last.boot == boot_id())
 
     def _recall(self, machine: Machine) -> None:
         """What was before we started: the last transition, which after a reboot the status does not have."""

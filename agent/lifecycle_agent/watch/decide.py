@@ -18,19 +18,35 @@ class Phase(Enum):
 
 
 @dataclass(frozen=True)
+class Last:
+    """The last transition of this instance, as the journal has it.
+
+    Args:
+        went_well: whether it came to its end, and did not fail.
+        this_boot: whether it began in this boot of the machine.
+    """
+
+    kind: NoticeKind
+    went_well: bool = True
+    this_boot: bool = True
+
+
+@dataclass(frozen=True)
 class Memory:
     """What the watcher remembers between two cycles.
 
     Args:
         told: what the running or ended transition says of itself, one sentence.
         running: what the running transition is about.
-        last: the kind of this instance's last transition, as the journal has it; None before the first.
+        last: None before the first.
+        not_before: when the way back into service is tried again, seconds on the boot clock.
     """
 
     phase: Phase = Phase.WATCHING
     told: str = ""
     running: Notice | None = None
-    last: NoticeKind | None = None
+    last: Last | None = None
+    not_before: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -67,6 +83,10 @@ _LEFT_ALONE = {
     TargetState.WARMED_TERMINATED: "to be terminated in the warm pool: the app is left alone",
 }
 
+# Seconds that a transition may be late when the machine goes down: its last tries, the end of its process.
+# One that dies again and again, or hangs, must not hold the shutdown up for longer.
+LATE_SECONDS = 5.0
+
 # Transitions after which the machine goes down: what comes after one of them is a machine that is up again.
 _GOING_DOWN = (NoticeKind.SHUTDOWN, NoticeKind.REBOOT)
 
@@ -83,14 +103,16 @@ def decide(seen: Observation, memory: Memory, now: float, shutdown: ShutdownSect
     if seen.ending is not None:
         return _end(seen, seen.ending, memory, now, shutdown)
     match memory.phase, seen.target:
-        case Phase.IN_TRANSITION, TargetState.TERMINATED if _is(memory.running, NoticeKind.UNDRAIN):
+        case Phase.IN_TRANSITION, TargetState.TERMINATED if _is(memory.running, NoticeKind.RETURN):
             return _start(_termination(now))
         case ((Phase.IN_TRANSITION | Phase.OVER), _):
             return Stay(memory.told)
         case Phase.WATCHING, TargetState.TERMINATED:
             return _start(_termination(now))
         case Phase.WATCHING, target if target in _IN_SERVICE and not seen.problem and _is_up_again(memory):
-            return _start(Notice(NoticeKind.UNDRAIN, "the machine is up again", now))
+            if now < memory.not_before:
+                return Stay("waiting: the way back into service has failed, and is tried again")
+            return _start(Notice(NoticeKind.RETURN, "the machine is up again", now))
         case Phase.WATCHING, TargetState.IN_SERVICE:
             return Stay("waiting: the group wants this instance InService")
         case Phase.WATCHING, None if seen.problem:
@@ -113,6 +135,8 @@ def _end(
             return Leave("stopped; the app is left as it is")
         case Ending.STOP, _:
             return Leave("stopped in the middle of a transition; it goes on when the agent starts again")
+        case _, Notice(ends=float(gone)) if now > gone + LATE_SECONDS:
+            return Leave("the machine goes down; the time for it is up")
         case _, Notice(kind=NoticeKind.SHUTDOWN | NoticeKind.REBOOT):
             return Stay(memory.told)
         case Ending.REBOOT, Notice(kind=NoticeKind.TERMINATE):
@@ -132,7 +156,7 @@ def _end(
         return _start(replace(_termination(now), ends=ends))
     if seen.target not in _IN_SERVICE:
         return Leave("the machine goes down; it is not in service, so nothing is done")
-    if running is None and memory.last is NoticeKind.DRAIN:
+    if running is None and memory.last == Last(NoticeKind.DRAIN, went_well=True, this_boot=True):
         return Leave("the machine goes down; it was taken out of service by hand before")
     if ending is Ending.REBOOT:
         if shutdown.reboot == "ignore":
@@ -156,7 +180,11 @@ def _start(notice: Notice, because: str = "") -> Start:
 
 
 def _is_up_again(memory: Memory) -> bool:
-    return memory.last in _GOING_DOWN
+    """Whether the machine went down in service, and is not back in it yet."""
+    last = memory.last
+    if last is None:
+        return False
+    return last.kind in _GOING_DOWN or (last.kind is NoticeKind.RETURN and not last.went_well)
 
 
 def _is(notice: Notice | None, kind: NoticeKind) -> bool:

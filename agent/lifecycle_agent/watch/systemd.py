@@ -6,12 +6,18 @@ import contextlib
 import os
 import socket
 import subprocess
+import time
 from collections.abc import MutableMapping
 from pathlib import Path
 
+from lifecycle_agent.deadline import Deadline
+from lifecycle_agent.logline import logger
 from lifecycle_agent.model import Ending
 
-CALL_SECONDS = 2.0  # systemctl answers in milliseconds; the loop promises to block no longer than this
+# systemctl answers in milliseconds, but while the machine goes down everything stops at once, maybe on a slow
+# processor. Nothing else is to be done before it is known, and systemd waits for us meanwhile.
+CALL_SECONDS = 10.0
+PATIENCE_SECONDS = 30.0
 
 # What is being started while the machine goes down, and not to come back at once (systemd.special(7)).
 _REBOOTS = ("reboot.target", "kexec.target", "soft-reboot.target")
@@ -71,7 +77,15 @@ def why_it_ends() -> Ending:
 
     Where systemd cannot be asked, the service alone: then the app is left as it is.
     """
-    if not Path("/run/systemd/system").is_dir() or _systemctl("is-system-running") != "stopping":
+    if not Path("/run/systemd/system").is_dir():
+        return Ending.STOP
+    patience = Deadline.after(PATIENCE_SECONDS)
+    while not (state := _systemctl("is-system-running")):
+        if patience.passed:
+            logger.error("systemd does not say whether the machine goes down: the app is left as it is")
+            return Ending.STOP
+        time.sleep(0.5)
+    if state != "stopping":
         return Ending.STOP
     jobs = [line.split() for line in _systemctl("list-jobs", "--no-legend", "--plain").splitlines()]
     starting = {job[1] for job in jobs if len(job) > 2 and job[2] == "start"}
