@@ -33,4 +33,4 @@ lint: ## ruff and mypy alone
 	@venv=$$(tests/setup venv test) && "$$venv/bin/python" -m pytest -q tests/unit/test_lint.py tests/unit/test_layers.py
 
 clean: ## remove the packages, the virtual environments and caches
-	@rm -rf dist .venv-* .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@rm -rf dist build agent/*.egg-info .venv-* .pytest_cache .mypy_cache .ruff_cache .hypothesis

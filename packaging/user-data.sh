@@ -34,6 +34,9 @@ else
     usable $python || { apt-get update && DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300 install -y python3-venv; }
 fi
 
-$python -m venv /opt/lifecycle-agent
-/opt/lifecycle-agent/bin/pip install "$package"
+if ! [ -L /usr/bin/lifecycle-agent ]; then # else the image has the package already
+    $python -m venv /opt/lifecycle-agent
+    /opt/lifecycle-agent/bin/pip install "$package"
+    ln -sfn /opt/lifecycle-agent/bin/lifecycle-agent /usr/local/bin/lifecycle-agent
+fi
 /opt/lifecycle-agent/bin/lifecycle-agent install

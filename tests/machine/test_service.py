@@ -310,6 +310,10 @@ def test_a_broken_configuration_fails_once_and_says_why(start: Start) -> None:
     assert orders.box.show(AGENT, "NRestarts") == "0"
     shown = orders.box.call("systemctl", "status", "--no-pager", "--full", AGENT).stdout
     assert 'drain.idel is not a known key; did you mean "idle"?' in shown
+    assert "agent: failed: " in (
+        told := orders.box.check("/opt/lifecycle-agent/bin/lifecycle-agent", "status")
+    )
+    assert "drain.idel is not a known key" in told
     assert orders.status() == "UP"
 
 

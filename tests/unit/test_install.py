@@ -291,6 +291,28 @@ def test_a_secret_that_cannot_be_read_is_a_warning(box: Box) -> None:
     assert "LoadCredential" not in box.read(DROP_IN)
 
 
+def test_a_service_that_runs_is_not_restarted_into_a_missing_secret(box: Box) -> None:
+    run(box)
+    box.write(EXAMPLE, '[[notify]]\nkind = "slack"\nurl_file = "slack-url"\n')
+    before = box.read(DROP_IN)
+
+    for dry_run in (True, False):
+        with pytest.raises(UsageError, match="slack-url") as refused:
+            run(box, dry_run=dry_run)
+        assert "runs on with the configuration that it has" in refused.value.hint
+
+    assert box.systemd.calls == []
+    assert box.read(DROP_IN) == before
+
+
+def test_that_nothing_is_configured_is_said(box: Box) -> None:
+    run(box)
+    assert any("nothing is configured" in warning for warning in box.warned)
+    box.write(EXAMPLE, '[hooks]\nterminate = "drain"\n')
+    run(box)
+    assert not any("nothing is configured" in warning for warning in box.warned)
+
+
 def test_a_secret_that_has_gone_is_a_warning_though_the_service_still_has_it(box: Box) -> None:
     box.write(EXAMPLE, '[[notify]]\nkind = "slack"\nurl_file = "slack-url"\n')
     secret = box.write("/etc/lifecycle-agent/slack-url", "https://hooks.test/1", 0o600)

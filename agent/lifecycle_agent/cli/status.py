@@ -29,9 +29,42 @@ def status(as_json: bool) -> None:
         click.echo(f"agent: running (process {watcher['pid']}) on {watcher.get('instance_id', '?')}")
         click.echo(f"       {watcher['sentence']}, since {watcher['since']}")
     else:
-        click.echo(f"agent: not running ({watcher.get('sentence', 'no status in ' + str(runtime_dir()))})")
+        told = _why_not(watcher.get("sentence", f"no status in {runtime_dir()}"))
+        click.echo("\n".join(f"agent: {line}" if n == 0 else f"  do: {line}" for n, line in enumerate(told)))
     if transition.get("steps"):
         _show(transition)
+
+
+def _why_not(sentence: str) -> tuple[str, ...]:
+    """Why the service does not run, and what to do about it where there is something to do.
+
+    Args:
+        sentence: the last one that it wrote down itself; it may have died since.
+    """
+    from pathlib import Path
+
+    from lifecycle_agent.clients.units import show
+    from lifecycle_agent.errors import LifecycleAgentError
+
+    if not Path("/run/systemd/system").is_dir():
+        return (f"not running ({sentence})",)
+    try:
+        names = ("LoadState", "ActiveState", "StatusText", "ExecMainStatus")
+        state = show("lifecycle-agent.service", names, limit=3.0)
+    except LifecycleAgentError as error:
+        return (f"not running ({sentence}); {error.message}",)
+    match state["LoadState"], state["ActiveState"]:
+        case "not-found", _:
+            return "not a service of this machine", "`lifecycle-agent install` makes it one"
+        case _, "failed" if state["ExecMainStatus"] == "243":
+            missing = "failed: a file that systemd is to load a credential from is missing"
+            return missing, "`systemctl cat lifecycle-agent` names them (LoadCredential=)"
+        case _, "failed":
+            why = state["StatusText"] or f"exit status {state['ExecMainStatus']}"
+            return f"failed: {why}", "mend that, then `lifecycle-agent install`"
+        case _, "activating":
+            return ("not running: systemd starts it again",)
+    return (f"not running ({sentence})",)
 
 
 def _show(transition: dict[str, Any]) -> None:

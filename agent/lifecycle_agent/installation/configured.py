@@ -19,13 +19,13 @@ class Configured:
 
     Args:
         is_missing: whether there is no configuration yet, so that the example is to be written.
-        warnings: what the service may stumble over.
+        unreadable: what is wrong with a secret that cannot be read.
     """
 
     config: Config
     document: toml.Document
     is_missing: bool
-    warnings: tuple[str, ...]
+    unreadable: UsageError | None = None
 
 
 def example() -> bytes:
@@ -45,13 +45,13 @@ def read(place: Place) -> Configured:
     main = place.at(place.config)
     missing = place.config == EXAMPLE and not os.path.lexists(main)
     document = _with_example(main, environ) if missing else toml.Document.read(main, environ)
-    warnings: tuple[str, ...] = ()
+    unreadable = None
     try:
         made = config.make(document)
     except UsageError as error:
         made = config.make(document.forgiving())
-        warnings = (f"{error.message}: {error.hint}",)
-    return Configured(made, document, missing, warnings)
+        unreadable = error
+    return Configured(made, document, missing, unreadable)
 
 
 def _with_example(main: Path, environ: dict[str, str]) -> toml.Document:

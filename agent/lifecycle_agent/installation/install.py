@@ -9,10 +9,11 @@ there then (`systemctl edit --full` makes such a file). An existing configuratio
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from lifecycle_agent.errors import LifecycleAgentError
+from lifecycle_agent.config import Config
+from lifecycle_agent.errors import LifecycleAgentError, UsageError
 from lifecycle_agent.files import STATE_DIR
 from lifecycle_agent.installation import configured, unit
 from lifecycle_agent.installation.changes import Change, current, make_directory
@@ -45,7 +46,8 @@ def install(place: Place, systemd: Systemd, talk: Talk, dry_run: bool = False, s
     """Make the agent a service of this machine, as far as it is not one already.
 
     Raises:
-        UsageError: the configuration cannot be used; nothing was changed.
+        UsageError: the configuration cannot be used, or a service that runs could not be started with it
+            again; nothing was changed.
         LifecycleAgentError: there is no systemd, or something is in the way, and nothing was changed; or
             systemd refused, or the service does not come up.
     """
@@ -55,6 +57,8 @@ def install(place: Place, systemd: Systemd, talk: Talk, dry_run: bool = False, s
             "the agent is a service of systemd; elsewhere let your own init start `lifecycle-agent run`",
         )
     found = find(place)
+    if start:
+        _spare_what_runs(found.configured, systemd)
     for warning in found.warnings:
         talk.warn(warning)
     for change in found.changes:
@@ -111,7 +115,22 @@ def find(place: Place) -> Found:
         left.append(f"left {place.config} as it is")
     left += [f"left {change.path} as it is" for change in changes if not change.needed and change.new]
     needed = tuple(change for change in changes if change.needed)
-    return Found(conf, needed, tuple(left), (*conf.warnings, *warnings), differ(secrets, place))
+    if conf.unreadable is not None:
+        warnings = [f"{conf.unreadable.message}: {conf.unreadable.hint}", *warnings]
+    if conf.config == replace(Config(), document=conf.config.document):
+        warnings = [*warnings, f"nothing is configured: the group is answered at once; edit {place.config}"]
+    return Found(conf, needed, tuple(left), tuple(warnings), differ(secrets, place))
+
+
+def _spare_what_runs(conf: Configured, systemd: Systemd) -> None:
+    """Leave a service alone that runs, and would not start again.
+
+    Raises:
+        UsageError: a secret cannot be read.
+    """
+    if conf.unreadable is not None and systemd.running() and systemd.state().active == "active":
+        hint = f"{conf.unreadable.hint}; {SERVICE} runs on with the configuration that it has"
+        raise UsageError(conf.unreadable.message, hint)
 
 
 def _why_restart(place: Place, found: Found, changed: bool) -> str:

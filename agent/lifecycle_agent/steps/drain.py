@@ -85,7 +85,9 @@ class RunCommand:
         return _missed(
             section.on_failure,
             f"{program} {_how_it_ended(result)}",
-            "its output is in the log above; its time is `timeout` of the command",
+            "its time is `timeout` of the command"
+            if result.timed_out
+            else "its output is in the agent's log",
             data,
         )
 

@@ -13,6 +13,8 @@ from lifecycle_agent.model import Hook, LifecycleState, LifecycleTransition
 
 CODEDEPLOY_PREFIX = "CodeDeploy-managed-"  # CodeDeploy's own hooks: answered by its agent, never by us
 
+GIVEN = "the group has the answer"
+
 FIRST_PAUSE = 0.2  # seconds; the group's own state changes take about as long
 LONGEST_PAUSE = 5.0  # seconds; still six tries within the shortest heartbeat timeout, 30 s
 
@@ -129,7 +131,7 @@ def answer(
         limit = patience
         try:
             complete()
-            return "the group has the answer"
+            return GIVEN
         except GroupError as error:
             refused = error
         if refused.refusal is Refusal.DENIED:

@@ -11,7 +11,7 @@ from lifecycle_agent.deadline import Deadline
 from lifecycle_agent.errors import LifecycleAgentError
 from lifecycle_agent.logline import logger
 from lifecycle_agent.model import ActionResult, LifecycleTransition
-from lifecycle_agent.transition.completion import Next, after_refusal, answer
+from lifecycle_agent.transition.completion import GIVEN, Next, after_refusal, answer
 from lifecycle_agent.transition.our_hook import (
     LONGEST_BUSY_SECONDS,
     LOOK_SECONDS,
@@ -146,7 +146,7 @@ class GroupSide(threading.Thread):
             say,
             self._if_asked and self._waiting is not True,
         )
-        return f"hook {asked.hook.name}, {result.value}: {told}"
+        return f"hook {asked.hook.name}, {result.value}: {told}" if told is GIVEN else told
 
     def _until_asked(self, client: GroupClient) -> float:
         """Return when the group waits for our answer, or when nobody needs to know any more.
