@@ -304,6 +304,10 @@ def _check_together(config: Config, document: toml.Document) -> None:
         raise document.error(
             "drain.idle.quiet", "is longer than drain.idle.timeout", "make drain.idle.timeout the longer one"
         )
+    if {"lifecycle-agent", "lifecycle-agent.service"}.intersection(drain.units):
+        raise document.error(
+            "drain.units", "has the agent itself in it", "remove it: nobody would answer the group then"
+        )
     if config.logs is not None:
         _check_logs(config.logs, document)
 

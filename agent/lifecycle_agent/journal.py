@@ -35,6 +35,7 @@ class Recorded:
         ends: the transition's deadline, seconds on the boot clock.
         ended: steps that came to an end, by name; they are not run again.
         attempts: how many processes took it up.
+        reboots: how often the machine was booted since it began; a command may be what reboots it.
         outcome: None while it is not over.
     """
 
@@ -45,6 +46,7 @@ class Recorded:
     ends: float
     ended: dict[str, StepReport] = field(default_factory=dict)
     attempts: int = 0
+    reboots: int = 0
     outcome: Outcome | None = None
     _deaths: int = 0
     _taken: bool = False
@@ -63,6 +65,7 @@ class Recorded:
     def reboot(self, boot: str, ends: float, seen_at: float) -> None:
         """The clock began anew, and so did the app: what was done to it is to be done again."""
         self.boot, self.ends = boot, ends
+        self.reboots += 1
         self.notice = replace(self.notice, seen_at=seen_at)
         self.ended = {name: report for name, report in self.ended.items() if name == COMPLETE}
 

@@ -199,6 +199,34 @@ def test_rebooted_in_service_it_comes_back_and_leaves_the_logs_alone(start: Star
     assert "discovery.out_of_service: out of service" in log
 
 
+def test_a_command_that_takes_all_the_time_does_not_keep_the_app_alive(start: Start) -> None:
+    stubborn = 'argv = ["/bin/sh", "-c", "trap : TERM; while :; do sleep 1; done"]'
+    orders = start(f'[[drain.command]]\n{stubborn}\n[shutdown]\ntimeout = "10s"\n')
+
+    orders.box.call("systemctl", "poweroff", "--no-block")
+    orders.box.wait_until_off()
+
+    assert orders.status() == "", "an app that was deregistered alive would be UP again"
+    assert orders.outcomes()["drain.units"] in ("done", "warned")
+    assert any(key.endswith("manifest.json") for key in orders.world.objects())
+
+
+def test_the_group_overtakes_a_drain_by_hand_and_its_command_is_run_once(start: Start) -> None:
+    orders = start(PAUSE)
+    drain = ["systemd-run", "--quiet", "--unit=by-hand", "/opt/lifecycle-agent/bin/lifecycle-agent", "drain"]
+    orders.box.check(*drain)
+    wait_for(orders.pauses, "the command to run")
+
+    orders.terminate()
+    wait_for(lambda: orders.box.show("by-hand.service", "ActiveState") != "active", "the drain to give way")
+    orders.wait_until_says("drain.command.1")
+    orders.go()
+    orders.wait_until_answered()
+
+    assert orders.pauses() == 1
+    assert orders.answer == "CONTINUE"
+
+
 def test_up_again_it_waits_for_the_registry_also_when_it_is_restarted(start: Start) -> None:
     orders = start()
     box, eureka = orders.box, orders.world.eureka

@@ -22,6 +22,7 @@ class FakeSystemd:
     Args:
         fails_with: what the service writes before it dies at every start.
         ahead: units whose jobs come before the service's start, for ever.
+        starts: units that are being started.
     """
 
     place: Place
@@ -29,6 +30,7 @@ class FakeSystemd:
     is_running: bool = True
     fails_with: list[str] | None = None
     ahead: list[str] = field(default_factory=list)
+    starts: set[str] = field(default_factory=set)
     version: str = __version__
     calls: list[str] = field(default_factory=list)
     now: State = field(default_factory=State)
@@ -50,6 +52,9 @@ class FakeSystemd:
 
     def waits_for(self) -> list[str]:
         return self.ahead
+
+    def starting(self) -> set[str]:
+        return self.starts
 
     def last_words(self, invocation: str) -> list[str]:
         return self.fails_with or [] if invocation == self.now.invocation else []

@@ -288,6 +288,15 @@ def keys(section: type[Any], prefix: str = "") -> Iterator[str]:
             yield f"{prefix}{item.name}"
 
 
+@pytest.mark.parametrize("name", ["lifecycle-agent", "lifecycle-agent.service"])
+def test_the_agent_does_not_stop_itself(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "config.toml"
+    path.write_text(f'[drain]\nunits = ["orders.service", "{name}"]\n')
+
+    with pytest.raises(UsageError, match="has the agent itself in it"):
+        load(path, {})
+
+
 def test_the_reference_lists_every_key() -> None:
     reference = (Path(__file__).parents[2] / "docs" / "configuration.md").read_text()
     rows = [line.split("|")[1] for line in reference.splitlines() if line.startswith("| `")]

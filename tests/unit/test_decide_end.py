@@ -112,10 +112,15 @@ def test_nor_out_of_service(ending: Ending, target: TargetState) -> None:
     )
 
 
-@pytest.mark.parametrize("ending", GOING_DOWN)
-def test_nor_after_a_drain_by_hand(ending: Ending) -> None:
-    assert end(ending, Memory(last=Last(NoticeKind.DRAIN))) == Leave(
-        "the machine goes down; it was taken out of service by hand before"
+def test_drained_by_hand_it_stays_so_over_a_reboot() -> None:
+    assert end(Ending.REBOOT, Memory(last=Last(NoticeKind.DRAIN))) == Leave(
+        "the machine reboots; it was taken out of service by hand before"
+    )
+
+
+def test_switched_off_it_is_drained_again_for_the_app_may_have_been_started_since() -> None:
+    assert end(Ending.POWEROFF, Memory(last=Last(NoticeKind.DRAIN))) == Start(
+        SWITCHED_OFF, f"starting: {SWITCHED_OFF.reason}"
     )
 
 

@@ -305,6 +305,20 @@ def test_a_service_that_runs_is_not_restarted_into_a_missing_secret(box: Box) ->
     assert box.read(DROP_IN) == before
 
 
+def test_a_service_that_runs_is_not_queued_behind_an_app_that_starts(box: Box) -> None:
+    run(box)
+    box.write(EXAMPLE, '[drain]\nunits = ["slow"]\n')
+    box.systemd.starts = {"slow.service", "other.service"}
+    run(box)
+
+    assert not [call for call in box.systemd.calls if "start" in call]
+    assert "left lifecycle-agent.service running: it would have to wait until slow.service" in box.said[-1]
+
+    box.systemd.starts = {"other.service"}
+    run(box)
+    assert RESTART in box.systemd.calls
+
+
 def test_that_nothing_is_configured_is_said(box: Box) -> None:
     run(box)
     assert any("nothing is configured" in warning for warning in box.warned)

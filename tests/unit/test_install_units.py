@@ -77,10 +77,9 @@ def test_the_unit_differs_from_the_shipped_one_in_its_launcher_alone() -> None:
 
 
 def test_units_come_whole_once_and_without_ourselves(tmp_path: Path) -> None:
-    names = (
-        '["app", "app.service", "web@1.service", "lifecycle-agent.service", "x.socket", "a\\\\x2db.service"]'
-    )
-    lines = drop_in(tmp_path, f"drain.units = {names}\n")
+    names = '["app", "app.service", "web@1.service", "x.socket", "a\\\\x2db.service"]'
+    saved = 'logs.bucket = "b"\nlogs.journal_units = ["app", "lifecycle-agent.service"]\n'
+    lines = drop_in(tmp_path, f"drain.units = {names}\n{saved}")
 
     after = [line for line in lines if line.startswith("After=") and "sysinit" not in line]
     assert after == ["After=app.service", "After=web@1.service", "After=x.socket", "After=a\\x2db.service"]

@@ -291,6 +291,38 @@ def test_nor_has_one_of_an_earlier_boot(tmp_path: Path, monkeypatch: pytest.Monk
     assert transition.deadline.at == now + 90
 
 
+@pytest.mark.parametrize("kind", [NoticeKind.TERMINATE, NoticeKind.SHUTDOWN, NoticeKind.REBOOT])
+def test_what_overtakes_a_drain_by_hand_waits_for_its_command_and_repeats_none(
+    tmp_path: Path, kind: NoticeKind
+) -> None:
+    now = boottime()
+    journal = Journal(tmp_path, ME)
+    journal.begin("by-hand", Notice(NoticeKind.DRAIN, "by hand", now), now + 500)
+    journal.step_ended(replace(REPORT, name="drain.command.1"))
+    journal.step_started("drain.command.2")
+    journal.interrupted()
+    notice = Notice(kind, "overtaken", now)
+
+    first = taken_up(Journal(tmp_path, ME), notice)
+    again = taken_up(Journal(tmp_path, ME), notice)
+
+    assert first.commands == again.commands == "by-hand", "the second command may still run, under that name"
+    assert set(first.ended) == set(again.ended) == {"drain.command.1"}
+
+
+def test_a_command_that_reboots_the_machine_does_so_a_few_times_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for boot in range(4):
+        monkeypatch.setattr(journals, "boot_id", lambda boot=boot: f"boot {boot}")
+        monkeypatch.setattr(taking, "boot_id", lambda boot=boot: f"boot {boot}")
+        transition = taken_up(Journal(tmp_path, ME), NOTICE)
+        Journal(tmp_path, ME).interrupted()
+
+    assert transition.recorded is not None
+    assert transition.recorded.reboots == 3
+
+
 def test_a_new_transition_ends_with_the_machine(tmp_path: Path) -> None:
     now = boottime()
     notice = Notice(NoticeKind.SHUTDOWN, "switched off", now, ends=now + 90)

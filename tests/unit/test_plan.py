@@ -95,17 +95,18 @@ def test_undrain_starts_units_and_goes_back_into_service() -> None:
 
 
 @pytest.mark.parametrize(
-    ("seconds", "deregister", "logs", "complete"),
-    [(600.0, 5.0, 60.0, 20.0), (120.0, 5.0, 30.0, 12.0), (20.0, 1.0, 5.0, 2.0)],
+    ("seconds", "units", "deregister", "logs", "complete"),
+    [(600.0, 10.0, 5.0, 60.0, 20.0), (120.0, 6.0, 5.0, 30.0, 12.0), (20.0, 1.0, 1.0, 5.0, 2.0)],
 )
 def test_the_reserves_of_a_long_and_of_a_short_transition(
-    seconds: float, deregister: float, logs: float, complete: float
+    seconds: float, units: float, deregister: float, logs: float, complete: float
 ) -> None:
     plan = make_plan(TERMINATE, of(seconds))
     reserves = {step.name: step.reserve for step in plan.steps if step.reserve}
-    assert reserves == pytest.approx({"discovery.deregister": deregister, "logs": logs})
+    assert reserves == pytest.approx({"drain.units": units, "discovery.deregister": deregister, "logs": logs})
     assert plan.completion_reserve == pytest.approx(complete)
     steps = {step.name: step for step in plan.steps}
+    assert plan.reserve_after(steps["drain.idle"]) == pytest.approx(units + deregister + logs + complete)
     assert plan.reserve_after(steps["drain.units"]) == pytest.approx(deregister + logs + complete)
     assert plan.reserve_after(steps["discovery.deregister"]) == pytest.approx(logs + complete)
     assert plan.reserve_after(steps["logs"]) == pytest.approx(complete)
@@ -143,7 +144,7 @@ def test_a_machine_that_is_switched_off_gets_the_whole_order_in_less_time() -> N
 
     assert names(plan) == names(make_plan(TERMINATE, WHOLE))
     assert plan.total == 90
-    assert plan.reserve == pytest.approx(0.4 * 90), "deregister, logs and answer keep their shares"
+    assert plan.reserve == pytest.approx(0.45 * 90), "units, deregister, logs and answer keep their shares"
 
 
 @pytest.mark.parametrize("notice", [SWITCHED_OFF, REBOOTS, replace(TERMINATE, ends=90.0)], ids=str)
@@ -151,7 +152,7 @@ def test_where_the_machine_goes_settling_is_cut_first(notice: Notice) -> None:
     assert timeout(make_plan(notice, WHOLE, total=90.0), "discovery.settle") == pytest.approx(90 / 4)
 
     quick = replace(WHOLE, drain=DrainSection(timeout=600.0))
-    assert timeout(make_plan(notice, quick, total=90.0), "discovery.settle") == pytest.approx(0.6 * 90)
+    assert timeout(make_plan(notice, quick, total=90.0), "discovery.settle") == pytest.approx(0.55 * 90)
     assert timeout(make_plan(notice, quick, total=300.0), "discovery.settle") == pytest.approx(65)
 
 
@@ -214,8 +215,8 @@ def test_budgets_fit_and_leave_the_reserves(
     [
         (0, 12),
         (2, 12),
-        (3, ["discovery.deregister", "logs", "discovery.verify", "notify.result"]),
-        (5, ["discovery.deregister", "logs", "discovery.verify", "notify.result"]),
+        (3, ["drain.units", "discovery.deregister", "logs", "discovery.verify", "notify.result"]),
+        (5, ["drain.units", "discovery.deregister", "logs", "discovery.verify", "notify.result"]),
         (6, []),
         (60, []),
     ],
@@ -232,5 +233,5 @@ def test_a_transition_that_is_cut_short_keeps_its_shares_and_not_the_whole_reser
     """The hook has a minute where `[drain] timeout` has ten: the app still gets most of it."""
     plan = make_plan(TERMINATE, WHOLE)
     first = plan.steps[0]
-    assert plan.reserve_after(first) == 85
-    assert plan.reserve_after(first, 60.0) == pytest.approx(60 * (0.05 + 0.25 + 0.10))
+    assert plan.reserve_after(first) == 95
+    assert plan.reserve_after(first, 60.0) == pytest.approx(60 * (0.05 + 0.05 + 0.25 + 0.10))

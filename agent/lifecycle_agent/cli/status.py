@@ -80,6 +80,7 @@ def _show(transition: dict[str, Any]) -> None:
     if transition["running"]:
         click.echo("\n".join(lines(transition, boottime(), width, color=False)))
         return
+    transition = {"transition_id": "?", "reason": "?", **transition}
     last = transition.get("outcome") or "its process died in the middle"
     ended = f", ended {transition['updated']}" if "updated" in transition else ""
     click.echo(f"last transition: {transition['transition_id']} ({transition['reason']}): {last}{ended}")

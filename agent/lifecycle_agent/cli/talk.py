@@ -38,7 +38,8 @@ def checked_talk(command: str, dry_run: bool) -> Iterator[Talk]:
         click.echo(clean + line)
 
     def warn(line: str) -> None:
-        click.echo(f"{clean}warning: {line}", err=True)
+        # A name in it may have anything in it; it is a line all the same.
+        click.echo(f"{clean}warning: " + "".join(c if c.isprintable() else "?" for c in line), err=True)
 
     def progress(line: str) -> None:
         if terminal:

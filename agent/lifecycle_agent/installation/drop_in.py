@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import string
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -37,14 +38,13 @@ def drop_in_text(config: Config, found: Sequence[Credential], place: Place) -> s
         f"{MARKER}, from {place.config}",
         "# and what is beside it. After a change there: `lifecycle-agent install` again.",
     ]
-    saved = config.logs.journal_units if config.logs else ()
-    units = [name for name in map(_whole_name, (*config.drain.units, *saved)) if name != SERVICE]
+    units = app_units(config)
     mounts = list(_mounts(config))
     if units or mounts:
         lines += ["", "[Unit]"]
     if units:
         lines.append("# The app's. What starts first stops last: at shutdown the app waits for the agent.")
-        lines += [f"After={name}" for name in dict.fromkeys(units)]
+        lines += [f"After={name}" for name in units]
     if mounts:
         lines.append(
             "# Where logs and state may be mounted, with nofail too: unmounted after the agent has ended."
@@ -56,7 +56,7 @@ def drop_in_text(config: Config, found: Sequence[Credential], place: Place) -> s
         lines.append("# The secrets that the configuration names; read when the service starts.")
         # The path takes the rest of the line: no quotes are read there, specifiers are.
         lines += [f"LoadCredential={each.id}:{str(each.file).replace('%', '%%')}" for each in found]
-    state_dir = config.agent.state_dir
+    state_dir = _state_dir(config)
     if state_dir not in (None, STATE_DIR):
         lines += ["# agent.state_dir", f"ReadWritePaths=-{quoted(str(state_dir))}"]
     hidden = next((path for path in _needed(config, place) if _is_hidden(path)), None)
@@ -65,11 +65,23 @@ def drop_in_text(config: Config, found: Sequence[Credential], place: Place) -> s
     return "\n".join(lines) + "\n"
 
 
+def app_units(config: Config) -> list[str]:
+    """The app's units, whole names: those that are stopped, and those whose journal is saved."""
+    saved = config.logs.journal_units if config.logs else ()
+    names = dict.fromkeys(map(_whole_name, (*config.drain.units, *saved)))
+    return [name for name in names if name != SERVICE]
+
+
+def _state_dir(config: Config) -> Path | None:
+    """As systemd takes it: without `..`."""
+    return Path(os.path.normpath(config.agent.state_dir)) if config.agent.state_dir is not None else None
+
+
 def _mounts(config: Config) -> Iterator[str]:
     """The mount units that what is saved, and the state, may be below; nobody asks which ones there are."""
     wanted = list(config.logs.paths) if config.logs else []
-    if config.agent.state_dir is not None:
-        wanted.append(str(config.agent.state_dir))
+    if (state_dir := _state_dir(config)) is not None:
+        wanted.append(str(state_dir))
     directories = [Path(*_before_wildcards(Path(pattern).parts)) for pattern in wanted]
     above = (parent for each in directories for parent in (*reversed(each.parents), each))
     return (f"{_unit_of_path(path)}.mount" for path in dict.fromkeys(above) if path != Path("/"))

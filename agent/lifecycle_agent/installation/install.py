@@ -19,7 +19,7 @@ from lifecycle_agent.installation import configured, unit
 from lifecycle_agent.installation.changes import Change, current, make_directory
 from lifecycle_agent.installation.configured import Configured
 from lifecycle_agent.installation.credentials import credentials, differ
-from lifecycle_agent.installation.drop_in import drop_in_text
+from lifecycle_agent.installation.drop_in import app_units, drop_in_text
 from lifecycle_agent.installation.place import DROP_IN, EXAMPLE, SERVICE, UNIT, Place
 from lifecycle_agent.installation.service import bring_up, run, why_restart
 from lifecycle_agent.installation.systemd import Systemd
@@ -86,6 +86,13 @@ def install(place: Place, systemd: Systemd, talk: Talk, dry_run: bool = False, s
         reason = ""
         if before.active == "active":
             reason = _why_restart(place, found, changed)
+            ahead = systemd.starting().intersection(app_units(found.configured.config))
+            if reason and ahead:
+                talk.say(
+                    f"left {SERVICE} running: it would have to wait until {', '.join(sorted(ahead))} "
+                    f"has started; install again then ({reason})"
+                )
+                return
         bring_up(systemd, talk, before, reason, dry_run)
 
 

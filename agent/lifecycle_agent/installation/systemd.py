@@ -72,6 +72,9 @@ class Systemd(Protocol):
     def waits_for(self) -> list[str]:
         """The units whose jobs have to end before the service's own begins."""
 
+    def starting(self) -> set[str]:
+        """The units that are being started just now, or are to be."""
+
 
 class ThisSystemd:
     """The one of this machine."""
@@ -132,6 +135,12 @@ class ThisSystemd:
             "systemctl", "list-jobs", "--before", "--full", "--no-legend", limit=units.CALL_SECONDS
         )
         return waited_for(listed.stdout.splitlines())
+
+    def starting(self) -> set[str]:
+        """The units that have a start job."""
+        listed = units.call("systemctl", "list-jobs", "--full", "--no-legend", limit=units.CALL_SECONDS)
+        jobs = [line.split() for line in listed.stdout.splitlines()]
+        return {job[1] for job in jobs if len(job) > 2 and job[2] in ("start", "restart")}
 
 
 def waited_for(listed: Sequence[str]) -> list[str]:

@@ -58,7 +58,7 @@ def conduct(
         logger.error("so the app stays in service while the machine reboots")
         return None
     recorded = transition.recorded
-    died = max(deaths, recorded.deaths if recorded else 0)
+    died = max(deaths, recorded.deaths, recorded.reboots) if recorded else deaths
     left = transition.deadline.remaining() if transition.notice.ends is not None else None
     plan = make_plan(transition.notice, config, died, left)
     journal.attempt()
@@ -103,6 +103,7 @@ def _carry_out(
         machine,
         transition.notice,
         transition.transition_id,
+        transition.commands,
         transition.started,
         directory,
         transition.deadline,
@@ -158,7 +159,7 @@ def _say_how_it_starts(transition: Transition, plan: Plan, died: int) -> None:
     if plan.left_out:
         left = [step.name for step in plan.steps if step not in plan.left_out]
         left += [COMPLETE] if transition.notice.completes else []
-        logger.error("it died %d times in a row: straight to %s", died, ", ".join(left) or "the end")
+        logger.error("%d deaths or reboots in the middle: straight to %s", died, ", ".join(left) or "the end")
 
 
 def _log_the_end(report: Report) -> None:

@@ -61,6 +61,7 @@ class Parts:
     """Makes steps, and the group's side.
 
     Args:
+        commands: what the names of its commands begin with.
         started: wall clock of the notice, for the place of the logs.
         tightened: told where to the group's side brings the deadline forward.
         earlier: data of a step that has ended, by its name; empty for one that has not, or failed.
@@ -73,6 +74,7 @@ class Parts:
         machine: Machine,
         notice: Notice,
         transition_id: str,
+        commands: str,
         started: str,
         state_dir: Path,
         deadline: Deadline,
@@ -84,6 +86,7 @@ class Parts:
         self._machine = machine
         self._notice = notice
         self._transition_id = transition_id
+        self._commands = commands
         self._started = started
         self._state_dir = state_dir
         self._deadline = deadline
@@ -175,7 +178,7 @@ class Parts:
 
         drain = self._config.drain
         if step.name.startswith(names.COMMAND):
-            name = f"{self._transition_id}-{step.name}"
+            name = f"{self._commands}-{step.name}"
             return RunCommand(drain.command[step.index], name, commands_here())
         if step.name.startswith(names.HTTP):
             return CallApp(drain.http[step.index])

@@ -25,13 +25,22 @@ BACK_IN_SERVICE = "discovery.back_in_service"
 
 # Seconds that earlier steps may not touch, and the share of a short transition (a spot notice's two
 # minutes) that they shrink to.
+UNITS_RESERVE = (
+    10.0,
+    0.05,
+)  # a stop signal, then SIGKILL: an app deregistered alive registers again, and is UP
 DEREGISTER_RESERVE = (5.0, 0.05)  # two requests to a registry, and a second try for each
 LOGS_RESERVE = (60.0, 0.25)  # what matters of the logs, at a gigabit, several times over
 COMPLETE_RESERVE = (20.0, 0.10)  # three tries of a call with `clients.autoscaling.CALL_SECONDS`
 
 TOO_MANY_DEATHS = 3  # in a row: see `make_plan`
 
-SHARES = {DEREGISTER: DEREGISTER_RESERVE[1], LOGS: LOGS_RESERVE[1], COMPLETE: COMPLETE_RESERVE[1]}
+SHARES = {
+    UNITS: UNITS_RESERVE[1],
+    DEREGISTER: DEREGISTER_RESERVE[1],
+    LOGS: LOGS_RESERVE[1],
+    COMPLETE: COMPLETE_RESERVE[1],
+}
 
 OUT_OF_SERVICE_SECONDS = 15.0  # a registry that is down is tried again while settling
 ANSWER_SECONDS = 3600.0  # the longest deregistration delay of a load balancer (ELB target groups: 0..3600 s)
@@ -105,8 +114,8 @@ def make_plan(notice: Notice, config: Config, deaths: int = 0, total: float | No
     Args:
         total: seconds it may take; None for what the configuration gives.
         deaths: times in a row that a process died over it. From `TOO_MANY_DEATHS` on it goes straight to
-            deregister, logs and completion; from twice as many on to the completion alone, for then it
-            is one of these that it dies of.
+            stopping the units, deregister, logs and completion; from twice as many on to the completion
+            alone, for then it is one of these that it dies of.
     """
     total = config.drain.timeout if total is None else min(total, config.drain.timeout)
     steps = tuple(_steps(notice, config, total))
@@ -136,7 +145,8 @@ def _drain(notice: Notice, config: Config, total: float) -> list[PlannedStep]:
     steps = [*_told_start(config), *_quiet(notice, config, total)]
     if drain.units:
         timeout = drain.stop_timeout * len(drain.units)
-        steps.append(PlannedStep(UNITS, f"stop {', '.join(drain.units)}", timeout))
+        what, reserve = f"stop {', '.join(drain.units)}", _share(UNITS_RESERVE, total)
+        steps.append(PlannedStep(UNITS, what, timeout, reserve, essential=True))
     if eureka:
         reserve = _share(DEREGISTER_RESERVE, total)
         steps.append(

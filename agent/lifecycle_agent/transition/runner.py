@@ -18,7 +18,7 @@ from lifecycle_agent.transition.worker import StepWork, Stop
 from lifecycle_agent.transition.worker import run as run_bounded
 
 # Seconds that an essential step gets when there are none left. They come out of the completion's reserve,
-# a quarter of it each: there are three such steps, and one call of the completion takes well under a second.
+# a quarter of it each: there are four such steps, and one call of the completion takes well under a second.
 LAST_TRY = (5.0, 0.25)
 
 Make = Callable[[PlannedStep], StepRun]

@@ -22,6 +22,8 @@ class Transition:
     Args:
         started: wall clock of the notice, for people and for the place of the logs.
         recorded: what the journal knows of it; None for a new one.
+        commands: the transition whose name its commands have: its own, or that of the drain by hand that it
+            goes on from, for one of that one's commands may still run.
         ended: steps that are not run again, by name.
     """
 
@@ -30,6 +32,7 @@ class Transition:
     deadline: Deadline
     started: str
     recorded: Recorded | None = None
+    commands: str = ""
     ended: Mapping[str, StepReport] = field(default_factory=dict)
 
     @classmethod
@@ -53,7 +56,8 @@ class Transition:
         # before it said.
         taken = replace(last.notice, completes=notice.completes, if_asked=notice.if_asked, ends=notice.ends)
         ended = {name: report for name, report in last.ended.items() if not _unanswered(report)}
-        return cls(last.transition_id, taken, deadline, last.started, last, ended)
+        commands = _named_after(history, last.transition_id, taken)
+        return cls(last.transition_id, taken, deadline, last.started, last, commands, ended)
 
     @classmethod
     def _new(cls, notice: Notice, total: float, journal: Journal, ended: dict[str, StepReport]) -> Transition:
@@ -66,7 +70,8 @@ class Transition:
         journal.begin(transition_id, notice, deadline.at)
         for report in ended.values():
             journal.step_ended(report)
-        return cls(transition_id, notice, deadline, utc(), None, ended)
+        commands = _named_after(journal.history(), transition_id, notice)
+        return cls(transition_id, notice, deadline, utc(), None, commands, ended)
 
 
 def already_over(notice: Notice, journal: Journal) -> Outcome | None:
@@ -97,15 +102,13 @@ def _to_go_on_with(history: Sequence[Recorded], notice: Notice) -> Recorded | No
 
 
 def _done_by_hand(history: Sequence[Recorded], notice: Notice) -> dict[str, StepReport]:
-    """What a termination does not repeat of the drain by hand right before it: the app's commands and calls.
+    """What is not repeated of the drain by hand right before: the app's commands and calls.
 
     They may not bear being run twice, against an app that has stopped. Everything else can be done
     again, and is: the app may have been started since.
     """
     last = history[-1] if history else None
-    if notice.kind is not NoticeKind.TERMINATE or last is None or last.notice.kind is not NoticeKind.DRAIN:
-        return {}
-    if last.boot != boot_id():
+    if last is None or not _goes_on_from(last, notice):
         return {}
     went_well = (Outcome.DONE, Outcome.WARNED)
     return {
@@ -113,6 +116,19 @@ def _done_by_hand(history: Sequence[Recorded], notice: Notice) -> dict[str, Step
         for name, report in last.ended.items()
         if name.startswith((COMMAND, HTTP)) and report.outcome in went_well
     }
+
+
+def _goes_on_from(before: Recorded, notice: Notice) -> bool:
+    """Whether the transition for `notice` goes on from the one right before it."""
+    by_hand = before.notice.kind is NoticeKind.DRAIN and before.boot == boot_id()
+    return by_hand and notice.kind in (NoticeKind.TERMINATE, NoticeKind.SHUTDOWN, NoticeKind.REBOOT)
+
+
+def _named_after(history: Sequence[Recorded], transition_id: str, notice: Notice) -> str:
+    names = [each.transition_id for each in history]
+    place = names.index(transition_id) if transition_id in names else len(names)
+    before = history[place - 1] if place else None
+    return before.transition_id if before is not None and _goes_on_from(before, notice) else transition_id
 
 
 def _newest(history: Sequence[Recorded], kind: NoticeKind) -> Recorded | None:

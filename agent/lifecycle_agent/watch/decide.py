@@ -156,9 +156,9 @@ def _end(
         return _start(replace(_termination(now), ends=ends))
     if seen.target not in _IN_SERVICE:
         return Leave("the machine goes down; it is not in service, so nothing is done")
-    if running is None and memory.last == Last(NoticeKind.DRAIN, went_well=True, this_boot=True):
-        return Leave("the machine goes down; it was taken out of service by hand before")
     if ending is Ending.REBOOT:
+        if running is None and memory.last == Last(NoticeKind.DRAIN, went_well=True, this_boot=True):
+            return Leave("the machine reboots; it was taken out of service by hand before")
         if shutdown.reboot == "ignore":
             return Leave('the machine reboots; [shutdown] reboot = "ignore"')
         return _start(Notice(NoticeKind.REBOOT, "the machine reboots", now, ends=ends))
