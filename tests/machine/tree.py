@@ -13,7 +13,6 @@ BOOKWORM, TRIXIE = "bookworm", "trixie"
 # With the oldest systemd that the agent is for (249); asked for by name: few Debians have Ubuntu's keys.
 JAMMY = "jammy"
 PYTHON = {BOOKWORM: "3.11", TRIXIE: "3.13", JAMMY: "3.10"}  # what `python3` is there
-UBUNTU = "http://archive.ubuntu.com/ubuntu"
 PACKAGES = (
     "systemd", "systemd-sysv", "dbus", "iproute2", "python3", "python3-venv", "cloud-init", "openssh-client",
     # debootstrap knows no virtual packages, and one is needed by something that cloud-init needs
@@ -45,8 +44,10 @@ def tree(suite: str) -> Path:
             unfinished = root.with_suffix(".unfinished")
             shutil.rmtree(unfinished, ignore_errors=True)
             include = f"--include={','.join(PACKAGES)}"
-            where = ["--components=main,universe", suite, str(unfinished), UBUNTU]
-            where = where if suite == JAMMY else [suite, str(unfinished)]
+            where = [suite, str(unfinished)]
+            if suite == JAMMY:  # the mirror, where debootstrap has no keys to check its own
+                mirror = os.environ.get("UBUNTU_MIRROR")
+                where = ["--components=main,universe", *where, *([mirror] if mirror else [])]
             command = ["debootstrap", "--variant=minbase", include, *where]
             made = subprocess.run(command, capture_output=True, text=True, timeout=550, check=False)
             assert made.returncode == 0, made.stdout[-2000:] + made.stderr
