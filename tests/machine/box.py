@@ -110,8 +110,10 @@ class Box:
         self._is_evidence = False
         self._container: Container | None = None
         self._watcher: threading.Thread | None = None
+        directory.mkdir(parents=True, exist_ok=True)
+        self._leave_overlay()
         for path in (self.root, self._upper, self.shared, directory / "work"):
-            path.mkdir(parents=True)
+            path.mkdir()
         (directory / "uuid").write_text(HYPERVISOR + "\n")
         self._binds = {
             "/shared": self.shared,
@@ -132,12 +134,19 @@ class Box:
 
     # -- its disk
 
+    def _leave_overlay(self) -> None:
+        """Where this directory is on an overlay itself (in a container), the disk is in memory instead."""
+        kind = ["stat", "--file-system", "--format=%T", str(self.directory)]
+        if subprocess.run(kind, capture_output=True, text=True, timeout=LIMIT).stdout.strip() == "overlayfs":
+            memory = ["mount", "-t", "tmpfs", self.name, str(self.directory)]
+            subprocess.run(memory, timeout=LIMIT, check=True)
+
     def _mount(self) -> None:
         lower = ":".join(str(path) for path in (*self.image.layers, tree(self.image.suite)))
         options = f"lowerdir={lower},upperdir={self._upper},workdir={self.directory / 'work'}"
         mount = ["mount", "-t", "overlay", "overlay", "-o", options, str(self.root)]
         done = subprocess.run(mount, capture_output=True, text=True, timeout=LIMIT, check=False)
-        assert done.returncode == 0, f"{done.stderr}\nthe directory must not be on an overlay itself"
+        assert done.returncode == 0, done.stderr
 
     def _unmount(self) -> None:
         subprocess.run(["umount", str(self.root)], timeout=LIMIT, check=True)
@@ -300,4 +309,6 @@ class Box:
         if not (self._kept or self._is_evidence):
             for path in (self.root, self._upper, self.directory / "work"):
                 shutil.rmtree(path, ignore_errors=True)
+            if self.directory.is_mount():
+                subprocess.run(["umount", "--lazy", str(self.directory)], timeout=LIMIT, check=True)
         return True
