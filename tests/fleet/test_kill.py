@@ -127,7 +127,7 @@ def test_killed_three_times_at_the_same_place_it_goes_straight_to_the_end(job: J
     before = len(job.boundaries())
     ran = job.run(*job.transition_of(job.seen()))
     assert ran.code == DONE_WITH_FAILURES, "steps were left out"
-    assert "it died 3 times in a row: straight to " + ", ".join(ESSENTIAL) in ran.err
+    assert "3 deaths or reboots in the middle: straight to " + ", ".join(ESSENTIAL) in ran.err
     started = [line.split(" ")[1] for line in job.boundaries()[before:] if line.startswith("started ")]
     assert started == list(ESSENTIAL)
     assert job.answers() == ["CONTINUE"]
@@ -143,7 +143,7 @@ def test_what_dies_of_the_essential_steps_too_answers_all_the_same(job: Job) -> 
         killed(job, "after", "started logs")
     ran = job.run(*job.transition_of(job.seen()))
     assert ran.code == DONE_WITH_FAILURES
-    assert "it died 6 times in a row: straight to complete" in ran.err
+    assert "6 deaths or reboots in the middle: straight to complete" in ran.err
     assert job.answers() == ["CONTINUE"]
     assert job.outcomes()["logs"] == "skipped"
     assert not job.registered(), "that had been done before"
@@ -185,7 +185,7 @@ def test_under_the_watcher_three_deaths_and_the_end(job: Job) -> None:
             os.kill(dead, signal.SIGKILL)
             until(partial(watcher.said, f"death {death};"))
         until(lambda: watcher.said("terminate: done, with failures"))
-        assert watcher.said("it died 3 times in a row: straight to")
+        assert watcher.said("3 deaths or reboots in the middle: straight to")
         assert job.answers() == ["CONTINUE"]
         assert not job.registered()
         assert job.manifest()
