@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import functools
 import hashlib
 import os
@@ -16,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.machine.tree import cache
+from tests.kept import cache, made_once
 
 ROOT = Path(__file__).parents[1]
 SOURCES = (
@@ -53,26 +52,23 @@ def packages(version: str | None = None) -> Packages:
     nfpm = subprocess.run([ROOT / "tests/setup", "nfpm"], capture_output=True, text=True, check=False)
     if missing or nfpm.returncode != 0:
         pytest.skip(f"needs nfpm, dpkg-deb and rpm, without {missing}: {nfpm.stderr.strip()}")
-    directory = cache() / f"packages-{_fingerprint(version)}"
-    with (cache() / "packages.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not directory.exists():
-            _forget_old_ones()
-            unfinished = directory.with_suffix(".unfinished")
-            shutil.rmtree(unfinished, ignore_errors=True)
-            build = [str(ROOT / "packaging/build"), "--output", str(unfinished)]
-            build += ["--version", version] if version else []
-            environ = {k: v for k, v in os.environ.items() if k not in ("ARCH", "VERSION", "OUTPUT")}
-            environ["PYTHON"] = sys.executable
-            made = subprocess.run(
-                build, env=environ, capture_output=True, text=True, timeout=BUILD_SECONDS, check=False
-            )
-            assert made.returncode == 0, made.stdout + made.stderr
-            assert made.stdout.split() == sorted(map(str, unfinished.iterdir()), key=lambda name: name[-3:])
-            unfinished.rename(directory)
+    directory = made_once(f"packages-{_fingerprint(version)}", lambda directory: _build(version, directory))
     os.utime(directory)
     (deb,), (rpm,) = directory.glob("*.deb"), directory.glob("*.rpm")
     return Packages(deb, rpm)
+
+
+def _build(version: str | None, directory: Path) -> None:
+    _forget_old_ones()
+    build = [str(ROOT / "packaging/build"), "--output", str(directory)]
+    build += ["--version", version] if version else []
+    environ = {k: v for k, v in os.environ.items() if k not in ("ARCH", "VERSION", "OUTPUT")}
+    environ["PYTHON"] = sys.executable
+    made = subprocess.run(
+        build, env=environ, capture_output=True, text=True, timeout=BUILD_SECONDS, check=False
+    )
+    assert made.returncode == 0, made.stdout + made.stderr
+    assert made.stdout.split() == sorted(map(str, directory.iterdir()), key=lambda name: name[-3:])
 
 
 def _fingerprint(version: str | None) -> str:

@@ -9,10 +9,11 @@ from typing import Any
 from tests.machine.box import Box
 from tests.machine.container import wait_for
 from tests.machine.network import ADDRESS
-from tests.stage import HOOK
 
 AGENT = "lifecycle-agent.service"
 ORDERS = "orders.service"
+# What the agent says while there is nothing to do.
+READY = "waiting: the group wants this instance InService"
 # The app's, too: its log is saved, and nobody stops it but systemd.
 AUDIT = "audit.service"
 
@@ -82,7 +83,7 @@ class Orders:
 
     def wait_until_in_service(self) -> None:
         wait_for(lambda: self.status() == "UP", "the app to be UP in the registry")
-        self.wait_until_says("waiting: the group wants this instance InService")
+        self.wait_until_says(READY)
 
     def wait_until_says(self, sentence: str) -> None:
         wait_for(lambda: sentence in self.box.show(AGENT, "StatusText"), f"the agent to say: {sentence}")
@@ -93,8 +94,7 @@ class Orders:
     @property
     def answer(self) -> str | None:
         """The group's answer from our hook."""
-        action = self.world.group.action(self.box.instance_id, HOOK)
-        return action.result.value if action is not None and action.result is not None else None
+        return self.world.answer
 
     def wait_until_answered(self) -> None:
         wait_for(lambda: self.answer, "the group to have its answer")

@@ -11,11 +11,10 @@ from lifecycle_agent.rehearsal.group_faults import Call
 from tests.machine.box import Box, Image
 from tests.machine.conftest import MakeBox, Offline
 from tests.machine.container import wait_for
-from tests.machine.orders import AGENT, ORDERS, UNIT, Orders
+from tests.machine.orders import AGENT, ORDERS, READY, UNIT, Orders
 
 pytestmark = [pytest.mark.machine, pytest.mark.once, pytest.mark.timeout(600)]
 
-READY = "waiting: the group wants this instance InService"
 OFFLINE_SECONDS = 60.0
 
 

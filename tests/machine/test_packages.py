@@ -13,25 +13,21 @@ import pytest
 from lifecycle_agent import __version__
 from tests.machine.box import Box, Image
 from tests.machine.container import wait_for
+from tests.machine.orders import AGENT, PAUSE, READY
 from tests.packages import BUILD_SECONDS, carried_rpm, packages
-from tests.stage import HOOK
 
 pytestmark = [pytest.mark.machine, pytest.mark.once, pytest.mark.timeout(2 * BUILD_SECONDS + 300)]
 
-UNIT = "lifecycle-agent.service"
 NEWER = "99.0"
-WAITS = "waiting: the group wants this instance InService"
 
-# A command that says that it ran, and ends when it is told to.
-CONFIG = """[eureka]
+CONFIG = (
+    """[eureka]
 urls = ["http://eureka-a:8761/eureka"]
 app = "ORDERS"
 settle = "1s"
-[[drain.command]]
-argv = ["/bin/sh", "-c", "echo ran >>/var/tmp/ran; until [ -e /var/tmp/go ]; do sleep 0.1; done"]
-timeout = "2m"
-on_failure = "fail"
 """
+    + PAUSE
+)
 
 
 class Packaged:
@@ -55,11 +51,11 @@ class Packaged:
         self.box.check(*(["dpkg", "-r"] if self.kind == "deb" else [*self._rpm, "-e"]), "lifecycle-agent")
 
     def wait_until_waits(self) -> None:
-        wait_for(lambda: WAITS in self.box.show(UNIT, "StatusText"), "the agent to watch")
+        wait_for(lambda: READY in self.box.show(AGENT, "StatusText"), "the agent to watch")
 
     @property
     def state(self) -> str:
-        return self.box.show(UNIT, "ActiveState")
+        return self.box.show(AGENT, "ActiveState")
 
     def version(self) -> str:
         """That of the watcher that runs."""
@@ -87,8 +83,8 @@ def test_installed_upgraded_removed(machine: Packaged) -> None:
     machine.install()
     machine.wait_until_waits()
     assert machine.version() == __version__
-    assert box.check("systemctl", "is-enabled", UNIT).strip() == "enabled"
-    assert box.show(UNIT, "FragmentPath").endswith(f"/lib/systemd/system/{UNIT}"), "the package's own"
+    assert box.check("systemctl", "is-enabled", AGENT).strip() == "enabled"
+    assert box.show(AGENT, "FragmentPath").endswith(f"/lib/systemd/system/{AGENT}"), "the package's own"
 
     machine.install("newer")
     machine.wait_until_waits()
@@ -97,7 +93,7 @@ def test_installed_upgraded_removed(machine: Packaged) -> None:
 
     machine.remove()
     assert machine.state == "inactive"
-    assert box.show(UNIT, "LoadState") == "not-found"
+    assert box.show(AGENT, "LoadState") == "not-found"
     assert not box.call("pgrep", "-f", "lifecycle_agent").stdout
     assert machine.paths() - before == {"/var/lib/lifecycle-agent"}
     if machine.kind == "deb":
@@ -118,11 +114,11 @@ def test_it_does_not_run_while_its_files_are_replaced(machine: Packaged) -> None
 def test_an_upgrade_starts_nothing_that_was_stopped(machine: Packaged) -> None:
     machine.install()
     machine.wait_until_waits()
-    machine.box.check("systemctl", "stop", UNIT)
+    machine.box.check("systemctl", "stop", AGENT)
     machine.install("newer")
     assert machine.state == "inactive"
-    assert machine.box.check("systemctl", "is-enabled", UNIT).strip() == "enabled"
-    machine.box.check("systemctl", "start", UNIT)
+    assert machine.box.check("systemctl", "is-enabled", AGENT).strip() == "enabled"
+    machine.box.check("systemctl", "start", AGENT)
     machine.wait_until_waits()
     assert machine.version() == NEWER
 
@@ -139,9 +135,9 @@ def test_upgraded_in_the_middle_of_a_drain_it_goes_on(machine: Packaged) -> None
     machine.install("newer")
     wait_for(lambda: machine.version() == NEWER, "the new version to run")
     box.write("var/tmp/go", "")
-    wait_for(lambda: answer(box), "the group to have its answer")
+    wait_for(lambda: box.world.answer, "the group to have its answer")
 
-    assert answer(box) == "CONTINUE"
+    assert box.world.answer == "CONTINUE"
     assert ran.read_text() == "ran\n", "the command was not run a second time"
     assert box.world.eureka.registry.applications()["applications"]["application"] == []
 
@@ -154,8 +150,3 @@ def test_a_broken_configuration_fails_once_and_the_package_is_installed(machine:
     box.write("etc/lifecycle-agent/config.toml", CONFIG)
     box.check("lifecycle-agent", "install")
     machine.wait_until_waits()
-
-
-def answer(box: Box) -> str | None:
-    action = box.world.group.action(box.instance_id, HOOK)
-    return action.result.value if action is not None and action.result is not None else None

@@ -9,18 +9,17 @@ from pathlib import Path
 
 import pytest
 
+from tests.kept import cache
 from tests.machine.box import Box
 from tests.machine.conftest import MakeBox
 from tests.machine.container import wait_for
-from tests.machine.tree import cache
+from tests.machine.orders import AGENT, READY
 
 pytestmark = [pytest.mark.machine, pytest.mark.once, pytest.mark.timeout(900)]
 
 PACKAGING = Path(__file__).parent.parent.parent / "packaging"
 # Seconds for what takes twenty: a machine that runs other tests beside it.
 LIMIT = 300.0
-SERVICE = "lifecycle-agent.service"
-READY = "waiting: the group wants this instance InService"
 SCRIPT = {"sh": "part-001", "yaml": "runcmd"}  # what cloud-init has made of it, to be run again
 
 
@@ -36,22 +35,20 @@ def test_from_user_data_to_ready(make_box: MakeBox, suite: str, form: str) -> No
     begun = time.monotonic()
     box.boot()
 
-    wait_for(
-        lambda: box.running and READY in box.show(SERVICE, "StatusText"), "the service to be ready", LIMIT
-    )
+    wait_for(lambda: box.running and READY in box.show(AGENT, "StatusText"), "the service to be ready", LIMIT)
     seconds = time.monotonic() - begun
     note(suite, form, seconds)
 
-    assert box.show(SERVICE, "ActiveState") == "active"
+    assert box.show(AGENT, "ActiveState") == "active"
     box.wait_until_up(LIMIT)
     assert "status: done" in outcome(box), box.read("/var/log/cloud-init-output.log")
     assert "DataSourceEc2" in box.read("/var/log/cloud-init.log")
     assert box.world.imds.requests["user-data"] >= 1
-    assert box.show(SERVICE, "UnitFileState") == "enabled"
+    assert box.show(AGENT, "UnitFileState") == "enabled"
 
     again = f"/var/lib/cloud/instance/scripts/{SCRIPT[form]}"
     box.check(again, limit=LIMIT)
-    wait_for(lambda: READY in box.show(SERVICE, "StatusText"), "the service to be ready again")
+    wait_for(lambda: READY in box.show(AGENT, "StatusText"), "the service to be ready again")
 
 
 @pytest.mark.parametrize("form", ["sh", "yaml"])
@@ -63,7 +60,7 @@ def test_user_data_that_cannot_install_says_so(make_box: MakeBox, form: str) -> 
 
     assert "status: error" in outcome(box)
     assert "No matching distribution found for lifecycle-agent" in box.read("/var/log/cloud-init-output.log")
-    assert box.show(SERVICE, "LoadState") == "not-found"
+    assert box.show(AGENT, "LoadState") == "not-found"
 
 
 def note(suite: str, form: str, seconds: float) -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
-import shutil
 import subprocess
 from pathlib import Path
+
+from tests.kept import made_once
 
 BOOKWORM, TRIXIE = "bookworm", "trixie"
 # With the oldest systemd that the agent is for (249); asked for by name: few Debians have Ubuntu's keys.
@@ -20,14 +20,6 @@ PACKAGES = (
 )  # fmt: skip
 
 
-def cache() -> Path:
-    """Where what takes minutes to make is kept."""
-    given, xdg = os.environ.get("LIFECYCLE_AGENT_CACHE"), os.environ.get("XDG_CACHE_HOME")
-    directory = Path(given) if given else Path(xdg or Path.home() / ".cache") / "lifecycle-agent"
-    directory.mkdir(parents=True, exist_ok=True)
-    return directory
-
-
 def suites() -> list[str]:
     """The releases to test on: `LIFECYCLE_AGENT_MACHINES` names them, or says `all`."""
     asked = os.environ.get("LIFECYCLE_AGENT_MACHINES") or BOOKWORM
@@ -37,19 +29,15 @@ def suites() -> list[str]:
 def tree(suite: str) -> Path:
     """A tree of the release; made in about a minute, if it is not there."""
     what = hashlib.sha256(" ".join(PACKAGES).encode()).hexdigest()[:8]
-    root = cache() / f"machine-{suite}-{what}"
-    with root.with_suffix(".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not root.exists():
-            unfinished = root.with_suffix(".unfinished")
-            shutil.rmtree(unfinished, ignore_errors=True)
-            include = f"--include={','.join(PACKAGES)}"
-            where = [suite, str(unfinished)]
-            if suite == JAMMY:  # the mirror, where debootstrap has no keys to check its own
-                mirror = os.environ.get("UBUNTU_MIRROR")
-                where = ["--components=main,universe", *where, *([mirror] if mirror else [])]
-            command = ["debootstrap", "--variant=minbase", include, *where]
-            made = subprocess.run(command, capture_output=True, text=True, timeout=550, check=False)
-            assert made.returncode == 0, made.stdout[-2000:] + made.stderr
-            unfinished.rename(root)
-    return root
+    return made_once(f"machine-{suite}-{what}", lambda directory: _debootstrap(suite, directory))
+
+
+def _debootstrap(suite: str, directory: Path) -> None:
+    include = f"--include={','.join(PACKAGES)}"
+    where = [suite, str(directory)]
+    if suite == JAMMY:  # the mirror, where debootstrap has no keys to check its own
+        mirror = os.environ.get("UBUNTU_MIRROR")
+        where = ["--components=main,universe", *where, *([mirror] if mirror else [])]
+    command = ["debootstrap", "--variant=minbase", include, *where]
+    made = subprocess.run(command, capture_output=True, text=True, timeout=550, check=False)
+    assert made.returncode == 0, made.stdout[-2000:] + made.stderr

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 import platform
@@ -13,7 +12,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.machine.tree import PYTHON, cache
+from tests.kept import made_once
+from tests.machine.tree import PYTHON
 
 CHECKOUT = Path(__file__).parent.parent.parent
 SOURCES = ("agent", "systemd", "setup.cfg", "pyproject.toml", "README.md", "LICENSE")
@@ -30,20 +30,15 @@ def dependencies(suite: str) -> Path:
     """Wheels of what the agent needs, for the release's own Python; fetched once for each setup.cfg."""
     python = PYTHON[suite]
     what = hashlib.sha256(f"{python} {(CHECKOUT / 'setup.cfg').read_text()}".encode()).hexdigest()[:16]
-    directory = cache() / f"wheels-{what}"
-    with directory.with_suffix(".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not directory.exists():
-            unfinished = directory.with_suffix(".unfinished")
-            shutil.rmtree(unfinished, ignore_errors=True)
-            machine = platform.machine()
-            platforms = [f"--platform=manylinux{each}_{machine}" for each in ("2014", "_2_17", "_2_28")]
-            tags = [f"--python-version={python}", "--implementation=cp", f"--abi=cp{python.replace('.', '')}"]
-            tags += ["--abi=abi3", "--abi=none"]
-            wanted = ["--only-binary=:all:", *tags, *platforms, f"--dest={unfinished}"]
-            _pip("download", *wanted, *_required())
-            unfinished.rename(directory)
-    return directory
+    return made_once(f"wheels-{what}", lambda directory: _download(python, directory))
+
+
+def _download(python: str, directory: Path) -> None:
+    machine = platform.machine()
+    platforms = [f"--platform=manylinux{each}_{machine}" for each in ("2014", "_2_17", "_2_28")]
+    tags = [f"--python-version={python}", "--implementation=cp", f"--abi=cp{python.replace('.', '')}"]
+    tags += ["--abi=abi3", "--abi=none"]
+    _pip("download", "--only-binary=:all:", *tags, *platforms, f"--dest={directory}", *_required())
 
 
 def _required() -> list[str]:

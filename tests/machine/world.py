@@ -57,6 +57,12 @@ class World:
         self.group.add_hook(HOOK, heartbeat_timeout=heartbeat_timeout)
         self.group.place(self.instance_id)
 
+    @property
+    def answer(self) -> str | None:
+        """What the group was answered by our hook; None where it was not."""
+        action = self.group.action(self.instance_id, HOOK)
+        return action.result.value if action is not None and action.result is not None else None
+
     def register(self) -> None:
         """The machine's app is in the registry."""
         center = {"@class": "com.netflix.appinfo.InstanceInfo$DefaultDataCenterInfo", "name": "MyOwn"}

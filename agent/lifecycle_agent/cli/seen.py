@@ -23,6 +23,7 @@ from lifecycle_agent.toml import Document
 from lifecycle_agent.transition.lock import Holder
 from lifecycle_agent.transition.parts import keeping_alive
 from lifecycle_agent.transition.plan import make_plan
+from lifecycle_agent.transition.take_up import deadline_of
 from lifecycle_agent.watch.supervisor import DONE_WITH_FAILURES
 
 # What another process on the same notice gets beyond its deadline, for the last tries of its last steps.
@@ -95,9 +96,7 @@ def _wait_for_the_lock(notice: Notice, machine: Machine, loaded: Config) -> None
     logger.info("another transition is running (%s): waiting for its end", holder)
     if holder is not None and holder.kind != kind:
         _tell_to_stop(holder)
-    deadline = Deadline(notice.seen_at + loaded.drain.timeout)
-    if notice.ends is not None:
-        deadline.tighten(notice.ends)
+    deadline = deadline_of(notice, loaded)
     plan = make_plan(notice, loaded, total=deadline.remaining())
     patience = deadline.within(loaded.drain.timeout, plan.reserve)
     if holder is not None and holder.kind == kind:

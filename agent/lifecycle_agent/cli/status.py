@@ -29,14 +29,16 @@ def status(as_json: bool) -> None:
         click.echo(f"agent: running (process {watcher['pid']}) on {watcher.get('instance_id', '?')}")
         click.echo(f"       {watcher['sentence']}, since {watcher['since']}")
     else:
-        told = _why_not(watcher.get("sentence", f"no status in {runtime_dir()}"))
-        click.echo("\n".join(f"agent: {line}" if n == 0 else f"  do: {line}" for n, line in enumerate(told)))
+        why, what_to_do = _why_not(watcher.get("sentence", f"no status in {runtime_dir()}"))
+        click.echo(f"agent: {why}")
+        if what_to_do:
+            click.echo(f"  do: {what_to_do}")
     if transition.get("steps"):
         _show(transition)
 
 
-def _why_not(sentence: str) -> tuple[str, ...]:
-    """Why the service does not run, and what to do about it where there is something to do.
+def _why_not(sentence: str) -> tuple[str, str]:
+    """Why the service does not run, and what to do about it; empty where there is nothing to do.
 
     Args:
         sentence: the last one that it wrote down itself; it may have died since.
@@ -47,12 +49,12 @@ def _why_not(sentence: str) -> tuple[str, ...]:
     from lifecycle_agent.errors import LifecycleAgentError
 
     if not Path("/run/systemd/system").is_dir():
-        return (f"not running ({sentence})",)
+        return f"not running ({sentence})", ""
     try:
         names = ("LoadState", "ActiveState", "StatusText", "ExecMainStatus")
         state = show("lifecycle-agent.service", names, limit=3.0)
     except LifecycleAgentError as error:
-        return (f"not running ({sentence}); {error.message}",)
+        return f"not running ({sentence}); {error.message}", ""
     match state["LoadState"], state["ActiveState"]:
         case "not-found", _:
             return "not a service of this machine", "`lifecycle-agent install` makes it one"
@@ -63,8 +65,8 @@ def _why_not(sentence: str) -> tuple[str, ...]:
             why = state["StatusText"] or f"exit status {state['ExecMainStatus']}"
             return f"failed: {why}", "mend that, then `lifecycle-agent install`"
         case _, "activating":
-            return ("not running: systemd starts it again",)
-    return (f"not running ({sentence})",)
+            return "not running: systemd starts it again", ""
+    return f"not running ({sentence})", ""
 
 
 def _show(transition: dict[str, Any]) -> None:

@@ -9,7 +9,6 @@ So `systemd-run` needs no message bus either, only systemd's own socket: one thi
 
 from __future__ import annotations
 
-import string
 import time
 from collections.abc import Mapping, Sequence
 
@@ -23,7 +22,7 @@ from lifecycle_agent.clients.commands import (
     grace,
     output_tail,
 )
-from lifecycle_agent.clients.units import CALL_SECONDS, call, show
+from lifecycle_agent.clients.units import CALL_SECONDS, call, escaped, show
 from lifecycle_agent.deadline import Deadline
 from lifecycle_agent.errors import LifecycleAgentError
 
@@ -41,7 +40,6 @@ _EXITED = "1"  # CLD_EXITED of waitid(2): ExecMainStatus is an exit code, else a
 _NOT_EXECUTED = range(200, 246)
 _TICK = (0.02, 0.25)  # seconds between looks, at first and at most: each is a process of some milliseconds
 _KILLED = 1.0  # seconds until a killed unit is gone
-_PLAIN = frozenset(string.ascii_letters + string.digits + ":_.")
 
 
 class TransientUnits:
@@ -81,11 +79,7 @@ class TransientUnits:
 
 def unit_name(name: str) -> str:
     """The unit of the command `name`, escaped as systemd.unit(5) does it."""
-    escaped = "".join(
-        char if char in _PLAIN or char == "-" else "".join(f"\\x{byte:02x}" for byte in char.encode())
-        for char in name
-    )
-    return f"lifecycle-agent-command-{escaped}.service"
+    return f"lifecycle-agent-command-{escaped(name, keep='-')}.service"
 
 
 def _start(unit: str, name: str, argv: Sequence[str], user: str | None, deadline: Deadline) -> str | None:

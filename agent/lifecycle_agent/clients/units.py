@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import string
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -104,6 +105,21 @@ class Units:
                 f"{unit} did not start: {state['ActiveState']}, result {state['Result']}",
                 f"look at `systemctl status {unit}` and `journalctl -u {unit}`",
             )
+
+
+_PLAIN = frozenset(string.ascii_letters + string.digits + ":_.")
+
+
+def escaped(text: str, keep: str = "") -> str:
+    """Text as a part of a unit's name; systemd.unit(5), "String Escaping for Inclusion in Unit Names".
+
+    Args:
+        keep: what stays as it is besides letters, digits and `:_.`
+    """
+    return "".join(
+        char if char in _PLAIN or char in keep else "".join(f"\\x{byte:02x}" for byte in char.encode())
+        for char in text
+    )
 
 
 def call(*argv: str, limit: float) -> subprocess.CompletedProcess[str]:

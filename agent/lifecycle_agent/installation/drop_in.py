@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 import os
-import string
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
+from lifecycle_agent.clients.units import escaped
 from lifecycle_agent.config import Config
 from lifecycle_agent.files import STATE_DIR
 from lifecycle_agent.installation.credentials import Credential
@@ -88,14 +88,9 @@ def _mounts(config: Config) -> Iterator[str]:
 
 
 def _unit_of_path(path: Path) -> str:
-    """A path as the name of its unit; systemd.unit(5), "String Escaping for Inclusion in Unit Names"."""
-    name = "-".join("".join(map(_escaped, part)) for part in path.parts[1:])
+    """A path as the name of its unit, as `systemd-escape --path` makes it."""
+    name = "-".join(map(escaped, path.parts[1:]))
     return f"\\x2e{name[1:]}" if name.startswith(".") else name
-
-
-def _escaped(char: str) -> str:
-    plain = char in string.ascii_letters + string.digits + ":_."
-    return char if plain else "".join(f"\\x{byte:02x}" for byte in char.encode())
 
 
 def _whole_name(unit: str) -> str:

@@ -57,8 +57,9 @@ def install(place: Place, systemd: Systemd, talk: Talk, dry_run: bool = False, s
             "the agent is a service of systemd; elsewhere let your own init start `lifecycle-agent run`",
         )
     found = find(place)
-    if start:
-        _spare_what_runs(found.configured, systemd)
+    before = systemd.state() if systemd.running() else None
+    if start and before is not None and before.active == "active":
+        _spare_what_runs(found.configured)
     for warning in found.warnings:
         talk.warn(warning)
     for change in found.changes:
@@ -69,10 +70,8 @@ def install(place: Place, systemd: Systemd, talk: Talk, dry_run: bool = False, s
     for line in found.left:
         talk.say(line)
     _make_state_directory(place, found.configured.config.agent.state_dir, talk, dry_run)
-    running = systemd.running()
-    before = systemd.state() if running else None
     changed = bool(found.changes) or (before is not None and before.stale)
-    if running and changed:
+    if before is not None and changed:
         run(systemd, talk, dry_run, "daemon-reload")
     if systemd.enabled():
         talk.say(f"left {SERVICE} enabled")
@@ -129,13 +128,13 @@ def find(place: Place) -> Found:
     return Found(conf, needed, tuple(left), tuple(warnings), differ(secrets, place))
 
 
-def _spare_what_runs(conf: Configured, systemd: Systemd) -> None:
+def _spare_what_runs(conf: Configured) -> None:
     """Leave a service alone that runs, and would not start again.
 
     Raises:
         UsageError: a secret cannot be read.
     """
-    if conf.unreadable is not None and systemd.running() and systemd.state().active == "active":
+    if conf.unreadable is not None:
         hint = f"{conf.unreadable.hint}; {SERVICE} runs on with the configuration that it has"
         raise UsageError(conf.unreadable.message, hint)
 

@@ -146,7 +146,7 @@ class GroupSide(threading.Thread):
             say,
             self._if_asked and self._waiting is not True,
         )
-        return f"hook {asked.hook.name}, {result.value}: {told}" if told is GIVEN else told
+        return f"hook {asked.hook.name}, {result.value}: {told}" if told == GIVEN else told
 
     def _until_asked(self, client: GroupClient) -> float:
         """Return when the group waits for our answer, or when nobody needs to know any more.

@@ -42,7 +42,7 @@ class Transition:
         last = _to_go_on_with(history, notice)
         total = config.drain.timeout
         if last is None:
-            return cls._new(notice, total, journal, _done_by_hand(history, notice))
+            return cls._new(notice, config, journal, history)
         journal.resume(last)
         deadline = Deadline(min(last.ends, boottime() + total))
         if last.boot != boot_id():
@@ -60,18 +60,27 @@ class Transition:
         return cls(last.transition_id, taken, deadline, last.started, last, commands, ended)
 
     @classmethod
-    def _new(cls, notice: Notice, total: float, journal: Journal, ended: dict[str, StepReport]) -> Transition:
+    def _new(
+        cls, notice: Notice, config: Config, journal: Journal, history: Sequence[Recorded]
+    ) -> Transition:
         # Commands get their names from it, which are unique on the machine: two agents may start at once.
         at, mark = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime()), secrets.token_hex(2)
         transition_id = f"{notice.kind.value}-{at}-{mark}"
-        deadline = Deadline(notice.seen_at + total)
-        if notice.ends is not None:
-            deadline.tighten(notice.ends)
+        deadline = deadline_of(notice, config)
         journal.begin(transition_id, notice, deadline.at)
+        ended = _done_by_hand(history, notice)
         for report in ended.values():
             journal.step_ended(report)
-        commands = _named_after(journal.history(), transition_id, notice)
+        commands = _named_after(history, transition_id, notice)
         return cls(transition_id, notice, deadline, utc(), None, commands, ended)
+
+
+def deadline_of(notice: Notice, config: Config) -> Deadline:
+    """When a transition for the notice has to be over: after its time, or with the machine."""
+    deadline = Deadline(notice.seen_at + config.drain.timeout)
+    if notice.ends is not None:
+        deadline.tighten(notice.ends)
+    return deadline
 
 
 def already_over(notice: Notice, journal: Journal) -> Outcome | None:
