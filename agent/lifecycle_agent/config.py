@@ -18,6 +18,7 @@ from lifecycle_agent.errors import UsageError
 from lifecycle_agent.values import (
     Like,
     Secret,
+    boolean,
     choice,
     duration,
     file,
@@ -51,6 +52,12 @@ BUCKET = Like(
 # ... and systemd.unit(5); a dash in front would be an option of systemctl.
 UNIT_NAME = Like(r"[A-Za-z0-9:_.\\@][A-Za-z0-9:_.\\@-]{0,254}", 'write a name like "orders.service"')
 ABSOLUTE_PATH = Like(r"/.*", "write the path from / on")
+URL_PATH = Like(r"/[^\s?#]*", "write the path from / on, as the app serves it")
+# A virtual host name of Eureka, or several with commas; a port may follow.
+VIP = Like(r"[A-Za-z0-9_.:,-]{1,255}", "write the name that callers look the app up by")
+# Eureka's servers write metadata to some clients as XML, with the names as elements.
+METADATA_NAME = Like(r"(?!(?i:xml))[A-Za-z_][A-Za-z0-9_.-]{0,127}", 'use letters, digits, "_", "." and "-"')
+METADATA_TEXT = Like(r".{0,1024}", "use up to 1024 characters")
 # Key id, ARN or alias, as SSEKMSKeyId of the S3 API takes it.
 KMS_KEY = Like(r"[A-Za-z0-9:/_-]{1,2048}", "write the key's id, its ARN, or alias/NAME")
 ACCOUNT = Like(r"[0-9]{12}", "write the account's id of 12 digits")
@@ -89,6 +96,27 @@ class HooksSection:
 
 
 @dataclass(frozen=True)
+class RegisterSection:
+    """`[eureka.register]`: the agent registers the app, which has no Eureka client of its own.
+
+    `vip` is the app's name in lower case unless it is set; `health_path` also says whether the app is alive.
+    """
+
+    port: int = number(0, 1, 65535, required=True)
+    vip: str = string("", like=VIP)
+    secure: bool = boolean()
+    health_path: str = string("", like=URL_PATH)
+    status_path: str = string("", like=URL_PATH)
+    metadata: Mapping[str, str] = texts(50, METADATA_NAME, METADATA_TEXT)
+    lease: float = duration("90s", at_least="2s", at_most="10m")
+
+    @property
+    def renew_every(self) -> float:
+        """Seconds between two renewals: two may fail before the lease ends."""
+        return self.lease / 3
+
+
+@dataclass(frozen=True)
 class EurekaSection:
     """`[eureka]`: where the app is registered."""
 
@@ -98,6 +126,7 @@ class EurekaSection:
     password_file: Secret | None = secret()
     ca_file: Path | None = file()
     settle: float = duration("60s", at_most="1h")
+    register: RegisterSection | None = table(RegisterSection, optional=True)
 
 
 @dataclass(frozen=True)
@@ -142,18 +171,38 @@ class DrainSection:
 
 
 @dataclass(frozen=True)
+class WarmUpSection(CommandSection):
+    """`[[launch.command]]`: the same, but a failure is one unless said otherwise: the launch is abandoned."""
+
+    on_failure: str = choice("fail", "warn")
+
+
+@dataclass(frozen=True)
 class ReadySection:
-    """`[launch.ready]`: when a new instance may take requests."""
+    """`[launch.ready]`: when an instance may take requests: once all that is named here is so.
+
+    `url` answers 2xx, `argv` ends with 0, and `units` are active.
+    """
 
     url: str = url()
+    argv: tuple[str, ...] = strings()
+    user: str = string("")
+    units: tuple[str, ...] = strings(like=UNIT_NAME)
     timeout: float = duration("5m", at_least="1s", at_most="2h")
+
+    @property
+    def asked(self) -> bool:
+        """Whether anything is to be waited for."""
+        return bool(self.url or self.argv or self.units)
 
 
 @dataclass(frozen=True)
 class LaunchSection:
-    """`[launch]`: how a new instance is prepared."""
+    """`[launch]`: how a new instance is prepared; `timeout` is the whole transition's."""
 
-    command: tuple[CommandSection, ...] = tables(CommandSection)
+    timeout: float = duration("30m", at_least="1s", at_most="48h")
+    command: tuple[WarmUpSection, ...] = tables(WarmUpSection)
+    then_start: tuple[str, ...] = strings(like=UNIT_NAME)
     ready: ReadySection = table(ReadySection)
 
 
@@ -198,10 +247,28 @@ class SpotSection:
 
 
 @dataclass(frozen=True)
-class AdviceSection:
-    """`[rebalance]`, `[maintenance]`: advice that need not be followed."""
+class RebalanceSection:
+    """`[rebalance]`: what a rebalance recommendation starts."""
 
     action: str = choice("notify", "drain", "ignore")
+
+
+@dataclass(frozen=True)
+class MaintenanceSection:
+    """`[maintenance]`: what a scheduled event of EC2 starts, and how long before it a drain begins."""
+
+    action: str = choice("notify", "drain", "ignore")
+    lead: float = duration("15m", at_least="1s", at_most="72h")
+
+
+@dataclass(frozen=True)
+class StandbySection:
+    """`[standby]`: what is done with the app of an instance on standby.
+
+    `drain` brings it to rest and stops its units, `out-of-service` only keeps callers away.
+    """
+
+    action: str = choice("drain", "out-of-service", "ignore")
 
 
 @dataclass(frozen=True)
@@ -234,10 +301,20 @@ class Config:
     logs: LogsSection | None = table(LogsSection, optional=True)
     notify: tuple[NotifySection, ...] = tables(NotifySection)
     spot: SpotSection = table(SpotSection)
-    rebalance: AdviceSection = table(AdviceSection)
-    maintenance: AdviceSection = table(AdviceSection)
+    rebalance: RebalanceSection = table(RebalanceSection)
+    maintenance: MaintenanceSection = table(MaintenanceSection)
+    standby: StandbySection = table(StandbySection)
     shutdown: ShutdownSection = table(ShutdownSection)
     document: toml.Document | None = field(default=None, repr=False, metadata={"internal": True})
+
+    @property
+    def launches(self) -> bool:
+        """Whether new instances are prepared here, and their launching hook is ours to answer.
+
+        Without a word of it in the configuration, a launching hook that somebody else answers stays theirs.
+        """
+        launch = self.launch
+        return bool(launch.command or launch.then_start or launch.ready.asked or self.hooks.launch)
 
 
 def load(config_path: Path = DEFAULT_PATH, environ: Mapping[str, str] = os.environ) -> Config:
@@ -273,14 +350,6 @@ def part(config_path: Path, key: str, section: type[T], environ: Mapping[str, st
     return value
 
 
-def not_acted_on(config: Config) -> list[str]:
-    """What is set, and for which nothing is built yet, as it is written in the file."""
-    plain = Config()
-    names = ("launch", "spot", "rebalance", "maintenance")
-    found = [f"[{name}]" for name in names if getattr(config, name) != getattr(plain, name)]
-    return [*found, "[hooks] launch"] if config.hooks.launch else found
-
-
 def _check_together(config: Config, document: toml.Document) -> None:
     """Refuse what is right by itself and impossible together."""
     eureka, drain = config.eureka, config.drain
@@ -294,6 +363,8 @@ def _check_together(config: Config, document: toml.Document) -> None:
         raise document.error(
             "eureka.app", "is set without eureka.urls", "name the Eureka servers in eureka.urls"
         )
+    if eureka.register is not None:
+        _check_register(eureka, config.agent, document)
     if eureka.urls and eureka.settle >= drain.timeout:
         raise document.error(
             "eureka.settle",
@@ -308,8 +379,38 @@ def _check_together(config: Config, document: toml.Document) -> None:
         raise document.error(
             "drain.units", "has the agent itself in it", "remove it: nobody would answer the group then"
         )
+    ready, launch = config.launch.ready, config.launch
+    if ready.asked and ready.timeout >= launch.timeout:
+        raise document.error(
+            "launch.ready.timeout",
+            f"of {ready.timeout:g} s leaves nothing of launch.timeout = {launch.timeout:g} s",
+            "make launch.timeout longer, with room for the commands and, on a failure, for the logs",
+        )
+    if ready.user and not ready.argv:
+        raise document.error(
+            "launch.ready.user", "is set without a command", "name one in launch.ready.argv, or remove it"
+        )
+    if {"lifecycle-agent", "lifecycle-agent.service"}.intersection(launch.then_start):
+        raise document.error(
+            "launch.then_start", "has the agent itself in it", "remove it: it would wait for itself"
+        )
     if config.logs is not None:
         _check_logs(config.logs, document)
+
+
+def _check_register(eureka: EurekaSection, agent: AgentSection, document: toml.Document) -> None:
+    register = eureka.register
+    if register is None:
+        return
+    if not eureka.app:
+        raise document.error("eureka.register", "is set without eureka.app", "name the app in eureka.app")
+    if register.renew_every < agent.poll_interval:
+        raise document.error(
+            "eureka.register.lease",
+            f"of {register.lease:g} s is renewed every {register.renew_every:.3g} s, "
+            f"and agent.poll_interval is {agent.poll_interval:g} s",
+            "make the lease at least three times as long as agent.poll_interval",
+        )
 
 
 def _check_logs(logs: LogsSection, document: toml.Document) -> None:

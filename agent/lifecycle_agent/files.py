@@ -16,6 +16,9 @@ from typing import Any
 RUNTIME_DIR = Path("/run/lifecycle-agent")
 STATE_DIR = Path("/var/lib/lifecycle-agent")
 
+# In the runtime directory: what the units of `[launch] then_start` are held back without.
+LAUNCHED = "launched"
+
 MOST_STATUS_BYTES = 1024 * 1024  # ours is a few KiB; a larger file is not ours
 
 # A writer has the lock for well under a millisecond; on a machine that is busy it may be off the

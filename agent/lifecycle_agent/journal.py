@@ -19,7 +19,7 @@ from lifecycle_agent import __version__
 from lifecycle_agent.deadline import boottime
 from lifecycle_agent.files import regular_only
 from lifecycle_agent.logline import logger, utc
-from lifecycle_agent.model import COMPLETE, Notice, Outcome, StepReport
+from lifecycle_agent.model import COMPLETE, Notice, NoticeKind, Outcome, StepReport
 
 FORMAT = 1
 MOST_BYTES = 8 * 1024 * 1024  # a transition writes some 20 KiB; beyond this the oldest lines are not read
@@ -50,6 +50,12 @@ class Recorded:
     outcome: Outcome | None = None
     _deaths: int = 0
     _taken: bool = False
+
+    @property
+    def settled(self) -> bool:
+        """Whether it is over, and the group is not owed an answer by it any more."""
+        unanswered = COMPLETE in self.ended and self.ended[COMPLETE].outcome is Outcome.FAILED
+        return self.outcome is not None and not (self.notice.kind is NoticeKind.TERMINATE and unanswered)
 
     @property
     def deaths(self) -> int:

@@ -24,6 +24,10 @@ class TargetState(str, Enum):
     WARMED_TERMINATED = "Warmed:Terminated"
 
 
+# Where an instance rests in the warm pool.
+POOL = (TargetState.WARMED_STOPPED, TargetState.WARMED_RUNNING, TargetState.WARMED_HIBERNATED)
+
+
 class Ending(str, Enum):
     """Why the service is told to end."""
 
@@ -113,6 +117,21 @@ class Machine:
 
 
 @dataclass(frozen=True)
+class Announced:
+    """Something that EC2 announces of the machine: an interruption, a recommendation, a scheduled event.
+
+    Args:
+        event: what tells it from others of its kind.
+        what: `terminate`, `stop` or `hibernate` of a spot interruption, the code of a scheduled event.
+        at: when it happens, seconds on the boot clock; of a recommendation when it was made.
+    """
+
+    event: str
+    what: str
+    at: float
+
+
+@dataclass(frozen=True)
 class Observation:
     """What the metadata service said in one cycle.
 
@@ -121,23 +140,64 @@ class Observation:
         problem: one sentence when the answer cannot be used, else empty.
         known: whether it is known which instance this is.
         ending: why the service is told to end, once it is.
+        spot: the spot interruption notice; None while there is none.
+        rebalance: the rebalance recommendation; None while there is none.
+        maintenance: the scheduled events that are still to come; None while that is not known.
     """
 
     target: TargetState | None
     problem: str = ""
     known: bool = True
     ending: Ending | None = None
+    spot: Announced | None = None
+    rebalance: Announced | None = None
+    maintenance: tuple[Announced, ...] | None = None
 
 
 class NoticeKind(str, Enum):
-    """Why a transition starts."""
+    """Why a transition starts; the words are in the journal and in the report, and stay as they are."""
 
+    # what the group wants
+    LAUNCH = "launch"  # a new instance, for service or for the warm pool
     TERMINATE = "terminate"
-    DRAIN = "drain"
-    UNDRAIN = "undrain"
+    ENTER_POOL = "enter-pool"  # out of service, back into the warm pool
+    LEAVE_POOL = "leave-pool"
+    STANDBY = "standby"
+    # ... which is only put on record
+    FOUND = "found"  # in service when the agent came
+    DETACH = "detach"
+    ATTACH = "attach"
+    # what EC2 announces
+    SPOT = "spot"
+    REBALANCE = "rebalance"
+    MAINTENANCE = "maintenance"
+    # what becomes of the machine
     SHUTDOWN = "shutdown"
     REBOOT = "reboot"
-    RETURN = "return"  # after one of the two before it, once the machine is up again
+    RETURN = "return"  # back into service, once the machine is up again
+    # what people want; the watcher has the same done where it is the same
+    DRAIN = "drain"
+    UNDRAIN = "undrain"
+
+
+# Kinds that take the app away from its callers and bring it to rest, whatever becomes of the machine.
+DRAINING = (
+    *(NoticeKind.TERMINATE, NoticeKind.ENTER_POOL, NoticeKind.STANDBY, NoticeKind.DRAIN),
+    *(NoticeKind.SPOT, NoticeKind.REBALANCE, NoticeKind.MAINTENANCE),
+)
+
+
+@dataclass(frozen=True)
+class NamedAction:
+    """A lifecycle action as its event names it: nothing has to be found out before it is answered.
+
+    Args:
+        token: the lifecycle action's token, which identifies it alone.
+    """
+
+    group: str
+    hook: str
+    token: str
 
 
 @dataclass(frozen=True)
@@ -151,6 +211,10 @@ class Notice:
         if_asked: whether it answers only where the group happens to ask, and does not wait for that.
         ends: when the machine itself is gone, seconds on the boot clock; None where only the group's own
             patience and the configuration limit the time.
+        target: what the group wants of the instance, where that makes a difference.
+        event: what EC2 calls the event that it is about; each is acted on once.
+        only_told: whether people are told, and nothing else is done.
+        action: the action to answer where an event has named it.
     """
 
     kind: NoticeKind
@@ -159,11 +223,20 @@ class Notice:
     completes: LifecycleTransition | None = None
     if_asked: bool = False
     ends: float | None = None
+    target: TargetState | None = None
+    event: str = ""
+    only_told: bool = False
+    action: NamedAction | None = None
+
+    @property
+    def into_pool(self) -> bool:
+        """Whether the instance rests in the warm pool afterwards."""
+        return self.target in POOL
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Notice:
         """The notice that `dataclasses.asdict` made JSON of."""
-        completes = values.get("completes")
+        completes, target, action = (values.get(key) for key in ("completes", "target", "action"))
         return cls(
             NoticeKind(values["kind"]),
             values["reason"],
@@ -171,6 +244,10 @@ class Notice:
             LifecycleTransition(completes) if completes else None,
             values.get("if_asked", False),
             values.get("ends"),
+            TargetState(target) if target else None,
+            values.get("event", ""),
+            values.get("only_told", False),
+            NamedAction(**action) if action else None,
         )
 
 

@@ -119,7 +119,7 @@ def duration(default: str, at_least: str = "0s", at_most: str = "48h", word: str
     return _field(read, None if default == word else parse_duration(default))
 
 
-def number(default: int, at_least: int, at_most: int) -> Any:
+def number(default: int, at_least: int, at_most: int, required: bool = False) -> Any:
     """A field that is a whole number."""
 
     def read(value: Any, _: Place) -> int:
@@ -127,7 +127,18 @@ def number(default: int, at_least: int, at_most: int) -> Any:
             raise Wrong(f"is {shown(value)}", f"use a whole number from {at_least} to {at_most}")
         return value
 
-    return _field(read, default)
+    return _field(read, default, required)
+
+
+def boolean() -> Any:
+    """A field that is true or false, and false unless it is set."""
+
+    def read(value: Any, _: Place) -> bool:
+        if not isinstance(value, bool):
+            raise Wrong(f"is not a boolean: {shown(value)}", "write true or false")
+        return value
+
+    return _field(read, False)
 
 
 def string(default: str, like: Like | None = None, required: bool = False) -> Any:

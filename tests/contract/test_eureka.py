@@ -16,10 +16,13 @@ from urllib.parse import quote
 import pytest
 import requests
 
+from lifecycle_agent import registrant
 from lifecycle_agent.clients.eureka import EurekaClient, RegistryError
 from lifecycle_agent.clients.registration import Key
+from lifecycle_agent.config import EurekaSection, RegisterSection
 from lifecycle_agent.deadline import Deadline
 from lifecycle_agent.model import Machine
+from lifecycle_agent.watch.lease import Lease
 
 MACHINE = Machine("i-0123456789abcdef0", "eu-west-1", ("10.0.0.5",), ("host-a",))
 JSON = {"Accept": "application/json"}
@@ -437,6 +440,101 @@ def test_the_base_url_of_netflix_own_server_works_as_well(raw: Raw) -> None:
     client = EurekaClient([f"{raw.url}/v2/"])
     assert [each.app for each in client.find(MACHINE, raw.app, soon())] == [raw.app]
     assert client.out_of_service(raw.key, soon())
+
+
+# What the agent registers for an app that does not do it itself
+
+
+def section(**more: Any) -> RegisterSection:
+    return RegisterSection(**{"port": 8080, **more})
+
+
+@pytest.mark.parametrize(
+    "configured",
+    [
+        section(),
+        section(secure=True, vip="a.b:8080,c", health_path="/h", status_path="/s", lease=10.5),
+        section(metadata={"zone": "a", "management.port": "9090", "_x-y": "1 < 2 & ü"}),
+    ],
+)
+def test_the_agents_document_is_taken_and_comes_back_as_it_was(
+    raw: Raw, client: EurekaClient, configured: RegisterSection
+) -> None:
+    document = registrant.document(configured, raw.app, MACHINE)
+    client.register(document, soon())
+    raw.id = document["instanceId"]
+    shown = raw.instance()
+    same = {name: value for name, value in document.items() if name != "leaseInfo"}
+    assert {name: shown[name] for name in same} == same
+    assert document["leaseInfo"].items() <= shown["leaseInfo"].items()
+    eventually(lambda: client.find(MACHINE, raw.app, soon()))
+    (found,) = client.find(MACHINE, raw.app, soon())
+    assert (found.key, found.ec2_instance_id) == (raw.key, MACHINE.instance_id)
+    assert (found.status, found.ports, found.by_agent) == ("UP", (8080,), True)
+    assert client.renew(raw.key, soon())
+
+
+def test_an_apps_own_registration_is_not_taken_for_the_agents(raw: Raw, client: EurekaClient) -> None:
+    raw.register()
+    found = client.get(raw.key, soon())
+    assert found is not None
+    assert (found.by_agent, found.ports) == (False, (8080,))
+
+
+def test_the_client_renews_and_is_told_when_it_has_to_register_anew(raw: Raw, client: EurekaClient) -> None:
+    assert not client.renew(raw.key, soon())
+    raw.register()
+    assert client.renew(raw.key, soon())
+    raw.override("OUT_OF_SERVICE")
+    assert client.renew(raw.key, soon())
+    raw.remove_override()
+    assert not client.renew(raw.key, soon())
+
+
+def test_what_is_out_of_service_stays_so_until_it_is_deleted(raw: Raw) -> None:
+    raw.register(status="OUT_OF_SERVICE")
+    raw.register(status="UP")
+    assert raw.status() == ("OUT_OF_SERVICE", "UNKNOWN")
+    raw.delete()
+    raw.register(status="UP")
+    assert raw.status() == ("UP", "UNKNOWN")
+
+
+def test_the_watcher_keeps_a_lease_alive_for_as_long_as_the_app_lives(raw: Raw) -> None:
+    alive = True
+    config = EurekaSection(urls=(raw.url,), app=raw.app, register=section(lease=2.0))
+    lease = Lease(config, answers=lambda *_: alive)
+    raw.id = registrant.document(section(), raw.app, MACHINE)["instanceId"]
+
+    def renewed() -> float:
+        """Seconds that it has been renewed for."""
+        lease.check(MACHINE, True)
+        answer = raw.get()
+        if answer.status_code == 404:
+            return 0.0
+        terms = answer.json()["instance"]["leaseInfo"]
+        seconds: float = (terms["lastRenewalTimestamp"] - terms["registrationTimestamp"]) / 1000
+        return seconds
+
+    eventually(lambda: renewed() >= 3 * 2.0)
+    raw.delete()  # as a registry that is started anew forgets it
+    eventually(lambda: renewed() > 0)
+    assert raw.status() == ("UP", "UNKNOWN")
+    alive = False
+    eventually(lambda: (renewed(), raw.get().status_code == 404)[1])
+
+
+def test_the_watcher_leaves_an_app_alone_that_registers_itself(raw: Raw) -> None:
+    raw.register()
+    eventually(lambda: raw.listed() == ["UP"])
+    found = Lease(EurekaSection(urls=(raw.url,), app=raw.app, register=section()))
+    document = registrant.document(section(), raw.app, MACHINE)
+    assert found._registered_by_the_app(document, soon()) == raw.id
+    raw.rename()
+    raw.id = document["instanceId"]
+    raw.register()
+    document = registrant.document(section(), raw.app, MACHINE)
+    assert found._registered_by_the_app({**document, "instanceId": raw.id}, soon()) == raw.id
 
 
 @pytest.mark.parametrize("app", ["ORDERS", None])

@@ -42,10 +42,12 @@ class Waiter:
         if stopped:
             raise Interrupted
 
-kind, method, arguments, seconds = json.loads(sys.argv[2])
+kind, method, arguments, seconds, *before = json.loads(sys.argv[2])
 client = {"group": ProcessGroups, "here": commands_here, "units": Units}[kind]()
 if seconds is not None:
     arguments += [Deadline.after(seconds), Waiter()]
+elif any(before):
+    arguments += [Deadline.after(before[0])]
 try:
     answer = getattr(client, method)(*arguments)
     answer = dataclasses.asdict(answer) if dataclasses.is_dataclass(answer) else {"answer": answer}
@@ -100,8 +102,10 @@ class Place:
         self.sleep = f"3600.{uuid.uuid4().int % 10**9:09d}"  # seconds nobody else sleeps
         self.resumes = machine is not None
 
-    def start(self, method: str, *arguments: Any, seconds: float | None = LIMIT) -> subprocess.Popen[str]:
-        call = json.dumps([self.kind, method, arguments, seconds])
+    def start(
+        self, method: str, *arguments: Any, seconds: float | None = LIMIT, before: float | None = None
+    ) -> subprocess.Popen[str]:
+        call = json.dumps([self.kind, method, arguments, seconds, before])
         if self.machine:
             argv = self.machine.argv("python3", "-B", "-c", DRIVER, "/agent", call)
         else:
@@ -316,15 +320,23 @@ def service(start: str, *lines: str) -> str:
 @pytest.mark.once
 class TestUnits:
     @pytest.fixture
-    def units(self, machine: Box, tmp_path: Path) -> Place:
-        place = Place("units", tmp_path, machine)
+    def units(self, machine: Box) -> Place:
+        files = machine.shared / uuid.uuid4().hex
+        files.mkdir()
+        place = Place("units", files, machine)
         machine.unit("app.service", service(f"/usr/bin/sleep {place.sleep}", "Restart=always"))
         return place
 
     def ask(
-        self, units: Place, method: str, *arguments: Any, seconds: float | None = LIMIT
+        self,
+        units: Place,
+        method: str,
+        *arguments: Any,
+        seconds: float | None = LIMIT,
+        before: float | None = None,
     ) -> dict[str, Any]:
-        return answer(units.start(method, *arguments, seconds=seconds))
+        """One call: with a deadline and a waiter, unless `seconds` is None; `before` is a deadline alone."""
+        return answer(units.start(method, *arguments, seconds=seconds, before=before))
 
     def test_start_and_stop(self, units: Place) -> None:
         assert self.ask(units, "start", "app.service")["answer"] is None
@@ -365,6 +377,72 @@ class TestUnits:
         said = self.ask(units, "start", "broken.service")
 
         assert "broken.service did not start" in said["error"]
+
+    def test_what_state_a_unit_is_in(self, units: Place) -> None:
+        assert units.machine
+        units.machine.unit("failing.service", service("/bin/false"))
+        units.machine.unit("slow.service", service(f"/usr/bin/sleep {units.sleep}", "Type=oneshot"))
+
+        def state(unit: str) -> str:
+            said: str = self.ask(units, "active_state", unit, seconds=None, before=LIMIT)["answer"]
+            return said
+
+        assert [state("app.service"), state("nothing.service")] == ["inactive", "not-found"]
+        self.ask(units, "start", "app.service")
+        units.machine.check("systemctl", "start", "--no-block", "slow.service")
+        units.machine.call("systemctl", "start", "failing.service")
+        wait_for(lambda: state("failing.service") == "failed", "it to fail")
+        wait_for(lambda: state("slow.service") == "activating", "it to be started")
+        assert state("app.service") == "active"
+
+        units.machine.check("systemctl", "kill", "slow.service")
+        self.ask(units, "stop", "app.service")
+
+    @pytest.mark.parametrize("known", [True, False], ids=["known to another", "forgotten once ended"])
+    def test_a_oneshot_is_up_when_it_has_ended_well(self, units: Place, known: bool) -> None:
+        assert units.machine
+        name = f"once-{uuid.uuid4().hex}.service"
+        command = f'/bin/sh -c "sleep 0.3; echo >>{units.seen}/ran"'
+        install = ["[Install]", "WantedBy=multi-user.target"] if known else []
+        units.machine.unit(name, service(command, "Type=oneshot", *install))
+        if known:
+            units.machine.check("systemctl", "enable", name)
+
+        for count in (1, 2):
+            assert self.ask(units, "start", name)["answer"] is None
+            assert units.runs() == count
+
+    def test_one_that_is_held_back_is_not_up_until_it_is_let_go(self, units: Place) -> None:
+        assert units.machine
+        for kind in ("oneshot", "exec"):
+            name, marker = f"held-{kind}-{uuid.uuid4().hex}.service", f"/run/{uuid.uuid4().hex}"
+            command = "/bin/true" if kind == "oneshot" else f"/usr/bin/sleep {units.sleep}"
+            held = f"[Unit]\nConditionPathExists={marker}\n"
+            install = ("[Install]", "WantedBy=multi-user.target")
+            units.machine.unit(name, held + service(command, f"Type={kind}", *install))
+            units.machine.check("systemctl", "enable", name)
+
+            said = self.ask(units, "start", name)
+            units.machine.check("touch", marker)
+            after = self.ask(units, "start", name)
+
+            assert said["error"] == f"{name} was skipped: a condition of the unit is not met"
+            assert after["answer"] is None
+
+    def test_one_whose_requirement_fails_is_not_taken_for_one_that_ran_before(self, units: Place) -> None:
+        assert units.machine
+        name, needed = (f"{word}-{uuid.uuid4().hex}.service" for word in ("once", "needed"))
+        units.machine.unit(needed, service(f"/usr/bin/test ! -e {units.seen}/broken", "Type=oneshot"))
+        about = f"[Unit]\nRequires={needed}\nAfter={needed}\n"
+        units.machine.unit(
+            name, about + service("/bin/true", "Type=oneshot", "[Install]", "WantedBy=multi-user.target")
+        )
+        units.machine.check("systemctl", "enable", name)
+        assert self.ask(units, "start", name)["answer"] is None
+
+        (units.files / "broken").touch()
+
+        assert "did not start" in self.ask(units, "start", name)["error"]
 
     def test_a_machine_that_runs(self, units: Place) -> None:
         assert self.ask(units, "manager_stopping", seconds=None)["answer"] is False

@@ -412,7 +412,7 @@ def test_after_a_reboot_the_status_still_has_the_last_transition(job: Job) -> No
     (job.directory / "run" / "status.json").unlink()
     assert "last transition" not in job.by_hand("status").out
     agent = job.start("run")
-    until(lambda: agent.said("the group wants this instance InService"))
+    until(lambda: agent.said("drained by hand, and stays so until"))
     shown = job.by_hand("status").out
     assert "last transition: drain-" in shown
     assert "discovery.deregister" in shown

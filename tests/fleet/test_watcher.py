@@ -114,7 +114,9 @@ def test_nothing_is_asked_of_aws_while_nothing_happens(stage: Stage) -> None:
     polls = stage.imds.requests.pop(TARGET_STATE)
     assert polls >= 10
     once = [TOKEN, "instance-id", "dynamic/instance-identity/document", "local-ipv4", "local-hostname"]
-    assert stage.imds.requests == dict.fromkeys([*once, "tags/instance/"], 1)
+    # It is no spot instance, so nobody asks for interruptions; for what is scheduled once a minute.
+    once += ["tags/instance/", "instance-life-cycle", "events/maintenance/scheduled"]
+    assert stage.imds.requests == dict.fromkeys(once, 1)
 
 
 def test_stopping_leaves_the_app_alone(stage: Stage) -> None:
@@ -228,7 +230,8 @@ def test_stopped_in_the_middle_it_goes_on_with_the_next_start(stage: Stage) -> N
     stage.start()
     until(stage.completed_at)
     assert len(stage.asked("PUT", "status?value=OUT_OF_SERVICE")) == 1, "a step that had finished ran again"
-    assert [json.loads(line)["event"] for line in journal(stage)].count("notice") == 1
+    began = [each for each in map(json.loads, journal(stage)) if each["event"] == "notice"]
+    assert [each["notice"]["kind"] for each in began] == ["found", "terminate"]
 
 
 def another_process(stage: Stage, before: int) -> int:

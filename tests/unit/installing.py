@@ -23,6 +23,8 @@ class FakeSystemd:
         fails_with: what the service writes before it dies at every start.
         ahead: units whose jobs come before the service's start, for ever.
         starts: units that are being started.
+        others: how other units are.
+        boots: whether the machine is still being started.
     """
 
     place: Place
@@ -31,6 +33,8 @@ class FakeSystemd:
     fails_with: list[str] | None = None
     ahead: list[str] = field(default_factory=list)
     starts: set[str] = field(default_factory=set)
+    others: dict[str, str] = field(default_factory=dict)
+    boots: bool = False
     version: str = __version__
     calls: list[str] = field(default_factory=list)
     now: State = field(default_factory=State)
@@ -46,9 +50,16 @@ class FakeSystemd:
     def enabled(self) -> bool:
         return SERVICE in self.links
 
-    def state(self) -> State:
-        stale = bool(self.read_files) and self.read_files != self._files()
-        return replace(self.now, stale=stale)
+    def state(self, unit: str = SERVICE) -> State:
+        now = self.now if unit == SERVICE else State(active=self.others.get(unit, "inactive"))
+        read, there = (
+            {path: text for path, text in files.items() if unit in str(path)}
+            for files in (self.read_files, self._files())
+        )
+        return replace(now, stale=bool(self.read_files) and read != there)
+
+    def booting(self) -> bool:
+        return self.boots
 
     def waits_for(self) -> list[str]:
         return self.ahead
@@ -110,7 +121,7 @@ class FakeSystemd:
 
     def _files(self) -> dict[Path, bytes]:
         paths = [self.place.at(path) for path in (UNIT, *VENDOR_UNITS)]
-        paths += sorted(self.place.at(DROP_IN).parent.glob("*.conf"))
+        paths += sorted(self.place.at(UNIT.parent).glob("*.d/*.conf"))
         return {path: path.read_bytes() for path in paths if path.is_file()}
 
 

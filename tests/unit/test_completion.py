@@ -155,7 +155,13 @@ class Scene:
         assert seconds > 0, "asked without a pause"
         self.now += seconds
 
-    def answer(self, deadline: float = 20.0, patience: float = 3600.0, if_asked: bool = False) -> str:
+    def answer(
+        self,
+        deadline: float = 20.0,
+        patience: float = 3600.0,
+        if_asked: bool = False,
+        machine_goes: bool = False,
+    ) -> str:
         def clock() -> float:
             return self.now
 
@@ -168,6 +174,7 @@ class Scene:
             self.sleep,
             self.said.append,
             if_asked,
+            machine_goes,
         )
 
 
@@ -273,6 +280,16 @@ def test_an_answer_that_got_lost_on_its_way_back_is_found_given() -> None:
 @pytest.mark.parametrize("state", ["Terminating:Proceed", "Terminated", None])
 def test_a_group_that_has_moved_on_needs_no_answer(state: str | None) -> None:
     assert "moved on" in Scene(always(NOT_ACTIVE), lambda now: state).answer()
+
+
+def test_a_machine_that_goes_before_the_group_has_asked_owes_no_answer() -> None:
+    """A spot interruption in the middle of a termination: the load balancer takes longer than there is."""
+    scene = Scene(always(NOT_ACTIVE), lambda now: "Terminating")
+    assert "before the group has asked" in scene.answer(patience=60.0, machine_goes=True)
+    with pytest.raises(LifecycleAgentError):
+        Scene(always(NOT_ACTIVE), lambda now: "Terminating").answer(patience=60.0)
+    with pytest.raises(LifecycleAgentError):
+        Scene(always(NOT_ACTIVE), lambda now: "Terminating:Wait").answer(patience=60.0, machine_goes=True)
 
 
 def test_a_retained_instance_is_an_alert() -> None:

@@ -7,12 +7,24 @@ from dataclasses import replace
 
 import pytest
 
-from lifecycle_agent.config import ShutdownSection
-from lifecycle_agent.model import Ending, LifecycleTransition, Notice, NoticeKind, Observation, TargetState
-from lifecycle_agent.watch.decide import LATE_SECONDS, Last, Leave, Memory, Phase, Start, Stay, decide
+from lifecycle_agent.config import Config, ShutdownSection
+from lifecycle_agent.model import (
+    POOL,
+    Ending,
+    LifecycleTransition,
+    Notice,
+    NoticeKind,
+    Observation,
+    Outcome,
+    TargetState,
+)
+from lifecycle_agent.standing import Standing
+from lifecycle_agent.watch.decide import decide
+from lifecycle_agent.watch.decision import Leave, Memory, Start, Stay
+from lifecycle_agent.watch.ending import LATE_SECONDS
 
 NOW = 1000.0
-SHUTDOWN = ShutdownSection(timeout=90.0)
+SHUTDOWN = Config(shutdown=ShutdownSection(timeout=90.0))
 TERMINATING = LifecycleTransition.TERMINATING
 TERMINATE = Notice(NoticeKind.TERMINATE, "the group takes this instance away", 900.0, TERMINATING)
 SWITCHED_OFF = Notice(
@@ -24,11 +36,18 @@ IN_SERVICE = TargetState.IN_SERVICE
 GOING_DOWN = (Ending.POWEROFF, Ending.REBOOT)
 
 
+def last(kind: NoticeKind, went_well: bool = True, this_boot: bool = True, cut_off: bool = False) -> Standing:
+    """Where a transition of some kind has left an instance that was in service."""
+    found = Standing().after(Notice(NoticeKind.FOUND, "found", 1.0), Outcome.DONE)
+    outcome = Outcome.DONE if went_well else Outcome.FAILED
+    return found.after(Notice(kind, "before", 2.0), None if cut_off else outcome, this_boot)
+
+
 def end(
     ending: Ending,
     memory: Memory = Memory(),  # noqa: B008 - frozen
     target: TargetState | None = IN_SERVICE,
-    shutdown: ShutdownSection = SHUTDOWN,
+    shutdown: Config = SHUTDOWN,
     known: bool = True,
     problem: str = "",
 ) -> object:
@@ -36,7 +55,7 @@ def end(
 
 
 def in_transition(notice: Notice) -> Memory:
-    return Memory(Phase.IN_TRANSITION, "told", notice)
+    return Memory(running=notice, told="told")
 
 
 @pytest.mark.parametrize("target", [*TargetState, None], ids=str)
@@ -44,9 +63,9 @@ def in_transition(notice: Notice) -> Memory:
     "memory",
     [
         Memory(),
-        Memory(Phase.OVER, "over"),
-        Memory(last=Last(NoticeKind.DRAIN)),
-        Memory(last=Last(NoticeKind.REBOOT)),
+        Memory(last(NoticeKind.TERMINATE), told="over"),
+        Memory(last(NoticeKind.DRAIN)),
+        Memory(last(NoticeKind.REBOOT)),
     ],
     ids=str,
 )
@@ -88,7 +107,7 @@ def test_but_not_while_nobody_knows_which_instance_it_is() -> None:
 
 @pytest.mark.parametrize("ending", GOING_DOWN)
 def test_nor_when_it_is_configured_otherwise(ending: Ending) -> None:
-    ignored = ShutdownSection(poweroff="ignore", reboot="ignore")
+    ignored = Config(shutdown=ShutdownSection(poweroff="ignore", reboot="ignore"))
 
     decision = end(ending, shutdown=ignored)
 
@@ -97,13 +116,13 @@ def test_nor_when_it_is_configured_otherwise(ending: Ending) -> None:
 
 
 def test_each_is_switched_off_by_itself() -> None:
-    assert isinstance(end(Ending.POWEROFF, shutdown=ShutdownSection(reboot="ignore")), Start)
-    assert isinstance(end(Ending.REBOOT, shutdown=ShutdownSection(poweroff="ignore")), Start)
+    assert isinstance(end(Ending.POWEROFF, shutdown=Config(shutdown=ShutdownSection(reboot="ignore"))), Start)
+    assert isinstance(end(Ending.REBOOT, shutdown=Config(shutdown=ShutdownSection(poweroff="ignore"))), Start)
 
 
 @pytest.mark.parametrize(
     ("ending", "target"),
-    [*itertools.product(GOING_DOWN, set(TargetState) - {IN_SERVICE, TargetState.TERMINATED})],
+    [*itertools.product(GOING_DOWN, (*POOL, TargetState.STANDBY))],
     ids=str,
 )
 def test_nor_out_of_service(ending: Ending, target: TargetState) -> None:
@@ -113,30 +132,30 @@ def test_nor_out_of_service(ending: Ending, target: TargetState) -> None:
 
 
 def test_drained_by_hand_it_stays_so_over_a_reboot() -> None:
-    assert end(Ending.REBOOT, Memory(last=Last(NoticeKind.DRAIN))) == Leave(
+    assert end(Ending.REBOOT, Memory(last(NoticeKind.DRAIN))) == Leave(
         "the machine reboots; it was taken out of service by hand before"
     )
 
 
 def test_switched_off_it_is_drained_again_for_the_app_may_have_been_started_since() -> None:
-    assert end(Ending.POWEROFF, Memory(last=Last(NoticeKind.DRAIN))) == Start(
+    assert end(Ending.POWEROFF, Memory(last(NoticeKind.DRAIN))) == Start(
         SWITCHED_OFF, f"starting: {SWITCHED_OFF.reason}"
     )
 
 
 @pytest.mark.parametrize(
-    "last",
+    "before",
     [
-        Last(NoticeKind.DRAIN, this_boot=False),  # the app was started again since
-        Last(NoticeKind.DRAIN, went_well=False),  # it may be in the middle, and ends with its session
-        Last(NoticeKind.UNDRAIN),
-        Last(NoticeKind.RETURN, went_well=False),
+        last(NoticeKind.DRAIN, this_boot=False),  # the app was started again since
+        last(NoticeKind.DRAIN, cut_off=True),  # it may be in the middle, and ends with its session
+        last(NoticeKind.UNDRAIN),
+        last(NoticeKind.RETURN, went_well=False),
     ],
     ids=str,
 )
 @pytest.mark.parametrize("ending", GOING_DOWN)
-def test_anything_else_that_was_done_before_changes_nothing(ending: Ending, last: Last) -> None:
-    assert isinstance(end(ending, Memory(last=last)), Start)
+def test_anything_else_that_was_done_before_changes_nothing(ending: Ending, before: Standing) -> None:
+    assert isinstance(end(ending, Memory(before)), Start)
 
 
 @pytest.mark.parametrize("ending", GOING_DOWN)
@@ -165,13 +184,15 @@ def test_what_it_started_for_that_is_waited_for(ending: Ending, notice: Notice) 
 @pytest.mark.parametrize("target", [*TargetState, None], ids=str)
 @pytest.mark.parametrize("ending", GOING_DOWN)
 def test_when_everything_is_done_it_leaves(ending: Ending, target: TargetState | None) -> None:
-    assert end(ending, Memory(Phase.OVER, "over"), target) == Leave(
+    assert end(ending, Memory(last(NoticeKind.TERMINATE), told="over"), target) == Leave(
         "the machine goes down; everything is done"
     )
 
 
-@pytest.mark.parametrize("shutdown", [SHUTDOWN, ShutdownSection(poweroff="ignore", timeout=90.0)])
-def test_a_termination_has_less_time_when_the_machine_is_switched_off(shutdown: ShutdownSection) -> None:
+@pytest.mark.parametrize(
+    "shutdown", [SHUTDOWN, Config(shutdown=ShutdownSection(poweroff="ignore", timeout=90.0))]
+)
+def test_a_termination_has_less_time_when_the_machine_is_switched_off(shutdown: Config) -> None:
     tightened = replace(TERMINATE, ends=NOW + 90.0)
 
     decision = end(Ending.POWEROFF, in_transition(TERMINATE), TargetState.TERMINATED, shutdown)
@@ -197,29 +218,35 @@ def test_one_that_was_not_seen_before_starts_at_once() -> None:
 
 
 @pytest.mark.parametrize("target", [IN_SERVICE, None])
-@pytest.mark.parametrize("last", [NoticeKind.REBOOT, NoticeKind.SHUTDOWN])
+@pytest.mark.parametrize("before", [NoticeKind.REBOOT, NoticeKind.SHUTDOWN])
 def test_a_machine_that_is_up_again_goes_back_into_service(
-    last: NoticeKind, target: TargetState | None
+    before: NoticeKind, target: TargetState | None
 ) -> None:
-    decision = decide(Observation(target), Memory(last=Last(last)), NOW, SHUTDOWN)
+    decision = decide(Observation(target), Memory(last(before, this_boot=False)), NOW, SHUTDOWN)
 
     notice = Notice(NoticeKind.RETURN, "the machine is up again", NOW)
     assert decision == Start(notice, "starting: the machine is up again")
 
 
-@pytest.mark.parametrize("target", set(TargetState) - {IN_SERVICE, TargetState.TERMINATED}, ids=str)
+@pytest.mark.parametrize(
+    "target", set(TargetState) - {IN_SERVICE, TargetState.TERMINATED, TargetState.DETACHED}, ids=str
+)
 def test_unless_the_group_wants_something_else(target: TargetState) -> None:
-    assert isinstance(decide(Observation(target), Memory(last=Last(NoticeKind.REBOOT)), NOW, SHUTDOWN), Stay)
+    decision = decide(Observation(target), Memory(last(NoticeKind.REBOOT, this_boot=False)), NOW, SHUTDOWN)
+
+    assert isinstance(decision, Start)
+    assert decision.notice.kind is not NoticeKind.RETURN
 
 
 def test_or_cannot_be_asked_yet() -> None:
     seen = Observation(None, "the instance metadata service does not answer")
 
-    assert isinstance(decide(seen, Memory(last=Last(NoticeKind.REBOOT)), NOW, SHUTDOWN), Stay)
+    assert isinstance(decide(seen, Memory(last(NoticeKind.REBOOT)), NOW, SHUTDOWN), Stay)
 
 
 def test_the_way_back_is_tried_until_it_is_done() -> None:
-    failed = Memory(last=Last(NoticeKind.RETURN, went_well=False), not_before=NOW + 1)
+    told = "the way back into service has failed, and is tried again"
+    failed = Memory(last(NoticeKind.RETURN, went_well=False), told=told, not_before=NOW + 1)
     seen = Observation(IN_SERVICE)
 
     assert decide(seen, failed, NOW, SHUTDOWN) == Stay(
@@ -228,22 +255,34 @@ def test_the_way_back_is_tried_until_it_is_done() -> None:
     again = decide(seen, failed, NOW + 1, SHUTDOWN)
     assert isinstance(again, Start)
     assert again.notice.kind is NoticeKind.RETURN
-    cut_off = Memory(last=Last(NoticeKind.RETURN, went_well=False))
+    cut_off = Memory(last(NoticeKind.RETURN, went_well=False))
     assert isinstance(decide(seen, cut_off, NOW, SHUTDOWN), Start)
 
 
 @pytest.mark.parametrize(
-    "last",
+    "before",
     [
-        None,
-        *(Last(kind, well) for kind in (NoticeKind.DRAIN, NoticeKind.UNDRAIN) for well in (True, False)),
-        Last(NoticeKind.RETURN),
-        Last(NoticeKind.TERMINATE),
+        last(NoticeKind.FOUND),
+        last(NoticeKind.DRAIN),
+        last(NoticeKind.DRAIN, went_well=False),
+        last(NoticeKind.DRAIN, cut_off=True),
+        last(NoticeKind.UNDRAIN),
+        last(NoticeKind.RETURN),
+        last(NoticeKind.TERMINATE),
     ],
     ids=str,
 )
-def test_after_anything_else_it_waits(last: Last | None) -> None:
-    assert isinstance(decide(Observation(IN_SERVICE), Memory(last=last), NOW, SHUTDOWN), Stay)
+def test_after_anything_else_it_waits(before: Standing) -> None:
+    assert isinstance(decide(Observation(IN_SERVICE), Memory(before), NOW, SHUTDOWN), Stay)
+
+
+def test_a_way_back_by_hand_that_failed_is_gone_on_with() -> None:
+    decision = decide(
+        Observation(IN_SERVICE), Memory(last(NoticeKind.UNDRAIN, went_well=False)), NOW, SHUTDOWN
+    )
+
+    assert isinstance(decision, Start)
+    assert decision.notice.kind is NoticeKind.UNDRAIN
 
 
 def test_the_group_goes_before_the_way_back() -> None:

@@ -11,7 +11,7 @@ import pytest
 from lifecycle_agent.clients.autoscaling import GroupError, Membership, Refusal
 from lifecycle_agent.deadline import Deadline
 from lifecycle_agent.errors import LifecycleAgentError, UsageError
-from lifecycle_agent.model import ActionResult, Hook, LifecycleState, LifecycleTransition
+from lifecycle_agent.model import ActionResult, Hook, LifecycleState, LifecycleTransition, NamedAction
 from lifecycle_agent.transition.heartbeat import PATIENCE, GroupSide
 from lifecycle_agent.transition.our_hook import AT_ITS_WORD_SECONDS, LONGEST_BUSY_SECONDS
 
@@ -63,6 +63,7 @@ class FakeGroup:
         self.beats: list[float] = []  # accepted
         self.tried: list[float] = []
         self.completed: list[tuple[str, str, ActionResult]] = []
+        self.tokens: list[str] = []  # of heartbeats and answers
 
     def _ask(self, says: Says) -> str | None:
         said = says(self.clock.now)
@@ -80,15 +81,19 @@ class FakeGroup:
         self._ask(self.listing)
         return self.found
 
-    def heartbeat(self, group: str, hook: str, deadline: Deadline) -> None:
+    def heartbeat(self, group: str, hook: str, deadline: Deadline, token: str = "") -> None:
         assert (group, hook) == ("orders", "drain")
         self.tried.append(self.clock.now)
         self._ask(self.beat)
         self.beats.append(self.clock.now)
+        self.tokens.append(token)
 
-    def complete(self, group: str, hook: str, result: ActionResult, deadline: Deadline) -> None:
+    def complete(
+        self, group: str, hook: str, result: ActionResult, deadline: Deadline, token: str = ""
+    ) -> None:
         self._ask(self.completing)
         self.completed.append((group, hook, result))
+        self.tokens.append(token)
 
 
 class Scene:
@@ -101,6 +106,7 @@ class Scene:
         self.tightened: list[float] = []
         self.connect: Callable[[], FakeGroup] = lambda: self.client
         self.stopped: threading.Event | None = None
+        self.action: NamedAction | None = None
 
     def side(self, configured: str = "", group: str | None = "orders") -> GroupSide:
         return GroupSide(
@@ -111,6 +117,7 @@ class Scene:
             self.deadline,
             self.tightened.append,
             self.stopped or self.clock,  # type: ignore[arg-type]
+            action=self.action,
         )
 
     def run(self, configured: str = "", group: str | None = "orders") -> GroupSide:
@@ -440,3 +447,53 @@ def test_the_end_waits_for_a_thread_that_is_looking_still() -> None:
     side.join(30)
     assert answered == ["hook drain, CONTINUE: the group has the answer"]
     assert len(made) == 1, "it did not look for itself meanwhile"
+
+
+# -- with an event, which has named everything
+
+EVENTS = NamedAction("orders", "drain", "630aa23f-48eb-45e7-aba6-799ea6093a0f")
+
+
+def test_an_event_is_answered_by_its_token_and_nothing_is_searched_for() -> None:
+    scene = Scene(stop_at=500.0)
+    scene.action = EVENTS
+    scene.client.found = [hook(), hook(name="other")]
+
+    side = scene.run("configured", group="another")
+
+    assert side.group() == "orders"
+    assert side.waiting() is True
+    assert scene.client.looks == []
+    assert scene.client.beats[0] == 0.0
+    assert len(scene.client.beats) >= 5
+    assert scene.complete(side) == "hook drain, CONTINUE: the group has the answer"
+    assert scene.client.completed == [("orders", "drain", ActionResult.CONTINUE)]
+    assert set(scene.client.tokens) == {EVENTS.token}
+
+
+@pytest.mark.parametrize("trouble", [DENIED, BUSY, "gone"], ids=str)
+def test_an_events_hook_is_taken_at_its_word(trouble: GroupError | str) -> None:
+    """Heartbeats come as often as the shortest timeout that a hook may have needs them."""
+    scene = Scene(stop_at=300.0)
+    scene.action = EVENTS
+    if isinstance(trouble, GroupError):
+        scene.client.listing = lambda now: trouble
+    else:
+        scene.client.found = []
+
+    side = scene.run()
+
+    beats = scene.client.beats
+    assert beats[0] <= AT_ITS_WORD_SECONDS + LONGEST_BUSY_SECONDS
+    assert max(later - sooner for sooner, later in itertools.pairwise(beats)) <= 10.0
+    assert scene.complete(side).startswith("hook drain, CONTINUE")
+
+
+def test_an_event_whose_action_is_over_ends_well() -> None:
+    """The group has the answer already, from somebody else or by its default."""
+    scene = Scene(stop_at=10.0)
+    scene.action = EVENTS
+    scene.client.beat = scene.client.completing = lambda now: NOT_ACTIVE
+    scene.client.state = lambda now: "Terminating:Proceed"
+
+    assert scene.complete(scene.run()) == "nothing to answer any more: the group has moved on"

@@ -407,9 +407,12 @@ def test_the_example_sets_nothing_and_uncommented_everything(tmp_path: Path) -> 
     loaded = load(full, {})
     assert loaded.logs is not None
     assert loaded.drain.command
+    assert loaded.launch.command
+    assert loaded.launch.ready.asked
     assert loaded.notify
     assert set(toml.Document.read(full, {}).values) == {
-        *("agent", "hooks", "eureka", "drain", "logs", "notify", "shutdown")
+        *("agent", "hooks", "eureka", "drain", "launch", "logs", "notify"),
+        *("standby", "spot", "rebalance", "maintenance", "shutdown"),
     }
 
 

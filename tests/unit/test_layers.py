@@ -17,6 +17,7 @@ PACKAGE = Path(__file__).parents[2] / "agent" / "lifecycle_agent"
 
 NOUNS = {"model", "deadline", "errors"}
 FILES = {"values", "toml", "files", "logline"}
+LEASE = {"http_call", "registrant"}  # what is registered for an app, and how it is asked whether it lives
 
 # A room, and the rooms it may look into (its own always). The longest name that fits a module counts.
 MAY_IMPORT: dict[str, set[str]] = {
@@ -28,13 +29,17 @@ MAY_IMPORT: dict[str, set[str]] = {
     "files": NOUNS | FILES,
     "logline": NOUNS | FILES,
     "config": NOUNS | FILES,
+    "http_call": NOUNS,
+    "registrant": NOUNS | {"config", "http_call"},
     "journal": NOUNS | FILES,
-    "clients": NOUNS | FILES | {"config"},
-    "steps": NOUNS | FILES | {"config", "clients"},
+    "standing": NOUNS | {"journal"},
+    "clients": NOUNS | FILES | {"config", "registrant"},
+    "steps": NOUNS | FILES | {"config", "clients", "registrant"},
     "transition": NOUNS | FILES | {"config", "journal", "clients", "steps"},
     "watch": NOUNS
     | FILES
-    | {"config", "journal"},  # resident: everything it imports stays in memory for weeks
+    | LEASE
+    | {"config", "journal", "standing"},  # resident: everything it imports stays in memory for weeks
     "installation": NOUNS | FILES | {"config", "clients"},
     "cli": NOUNS | FILES | {"config", "clients", "steps", "transition", "watch", "installation"},
     "cli.rehearse": NOUNS | FILES | {"config", "clients", "steps", "transition", "watch", "cli", "rehearsal"},
@@ -45,7 +50,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 
 # What is not ours, for the rooms that the watcher looks into; tomli is what tomllib was before Python 3.11.
 THIRD_PARTY: dict[str, set[str]] = {
-    **{room: set() for room in NOUNS | FILES | {"config", "journal"}},
+    **{room: set() for room in NOUNS | FILES | LEASE | {"config", "journal", "standing"}},
     "toml": {"tomli", "tomllib"},
     "watch": {"ec2_metadata", "urllib3"},  # urllib3 comes with ec2_metadata
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -15,11 +16,15 @@ from lifecycle_agent.config import (
     EurekaSection,
     HttpSection,
     IdleSection,
+    LaunchSection,
     LogsSection,
     NotifySection,
+    ReadySection,
+    StandbySection,
+    WarmUpSection,
 )
-from lifecycle_agent.model import LifecycleTransition, Notice, NoticeKind
-from lifecycle_agent.transition.plan import TOO_MANY_DEATHS, Plan, make_plan
+from lifecycle_agent.model import LifecycleTransition, Notice, NoticeKind, TargetState
+from lifecycle_agent.transition.plan import TOO_MANY_DEATHS, Plan, When, make_plan
 
 TERMINATE = Notice(NoticeKind.TERMINATE, "scale-in", 0.0, LifecycleTransition.TERMINATING)
 BY_HAND = Notice(NoticeKind.DRAIN, "by hand", 0.0)
@@ -89,14 +94,14 @@ def test_what_is_not_configured_is_not_planned() -> None:
 
 def test_undrain_starts_units_and_goes_back_into_service() -> None:
     plan = make_plan(UNDRAIN, WHOLE)
-    assert names(plan) == ["undrain.units", "discovery.back_in_service"]
+    assert names(plan) == ["undrain.units", "discovery.back_in_service", "notify.result"]
     assert plan.steps[0].what == "start sidecar.service, orders.service"
     assert plan.completion_reserve == 0
 
 
 @pytest.mark.parametrize(
     ("seconds", "units", "deregister", "logs", "complete"),
-    [(600.0, 10.0, 5.0, 60.0, 20.0), (120.0, 6.0, 5.0, 30.0, 12.0), (20.0, 1.0, 1.0, 5.0, 2.0)],
+    [(600.0, 10.0, 5.0, 60.0, 20.0), (120.0, 6.0, 5.0, 18.0, 12.0), (20.0, 1.0, 1.0, 3.0, 2.0)],
 )
 def test_the_reserves_of_a_long_and_of_a_short_transition(
     seconds: float, units: float, deregister: float, logs: float, complete: float
@@ -144,15 +149,15 @@ def test_a_machine_that_is_switched_off_gets_the_whole_order_in_less_time() -> N
 
     assert names(plan) == names(make_plan(TERMINATE, WHOLE))
     assert plan.total == 90
-    assert plan.reserve == pytest.approx(0.45 * 90), "units, deregister, logs and answer keep their shares"
+    assert plan.reserve == pytest.approx(0.35 * 90), "units, deregister, logs and answer keep their shares"
 
 
 @pytest.mark.parametrize("notice", [SWITCHED_OFF, REBOOTS, replace(TERMINATE, ends=90.0)], ids=str)
 def test_where_the_machine_goes_settling_is_cut_first(notice: Notice) -> None:
-    assert timeout(make_plan(notice, WHOLE, total=90.0), "discovery.settle") == pytest.approx(90 / 4)
+    assert timeout(make_plan(notice, WHOLE, total=90.0), "discovery.settle") == pytest.approx(90 / 2)
 
     quick = replace(WHOLE, drain=DrainSection(timeout=600.0))
-    assert timeout(make_plan(notice, quick, total=90.0), "discovery.settle") == pytest.approx(0.55 * 90)
+    assert timeout(make_plan(notice, quick, total=90.0), "discovery.settle") == pytest.approx(0.70 * 90)
     assert timeout(make_plan(notice, quick, total=300.0), "discovery.settle") == pytest.approx(65)
 
 
@@ -234,4 +239,106 @@ def test_a_transition_that_is_cut_short_keeps_its_shares_and_not_the_whole_reser
     plan = make_plan(TERMINATE, WHOLE)
     first = plan.steps[0]
     assert plan.reserve_after(first) == 95
-    assert plan.reserve_after(first, 60.0) == pytest.approx(60 * (0.05 + 0.05 + 0.25 + 0.10))
+    assert plan.reserve_after(first, 60.0) == pytest.approx(60 * (0.05 + 0.05 + 0.15 + 0.10))
+
+
+# -- every other way in which an instance comes and goes
+
+LAUNCHES = replace(
+    WHOLE,
+    launch=LaunchSection(
+        command=(WarmUpSection(argv=("/bin/warm-up",)), WarmUpSection(argv=("/bin/seed",))),
+        then_start=("deploy.service",),
+        ready=ReadySection(url="http://127.0.0.1:8080/health", timeout=300.0),
+    ),
+)
+LAUNCH = Notice(NoticeKind.LAUNCH, "new", 0.0, LifecycleTransition.LAUNCHING, target=TargetState.IN_SERVICE)
+IN_FRONT, AFTER = ["notify.start"], ["logs", "notify.result"]
+WARM_UP = ["launch.command.1", "launch.command.2", "launch.then_start", "launch.ready"]
+QUIET = [
+    *("discovery.out_of_service", "discovery.settle", "drain.command.1", "drain.command.2"),
+    *("drain.http.1", "drain.idle"),
+]
+
+
+def kind(kind: NoticeKind, **changes: Any) -> Notice:
+    return replace(Notice(kind, kind.value, 0.0), **changes)
+
+
+def test_a_launch() -> None:
+    plan = make_plan(LAUNCH, LAUNCHES)
+    back = ["discovery.back_in_service"]
+    assert names(plan) == [*IN_FRONT, "launch.arrival", *WARM_UP, *back, *AFTER]
+    assert plan.total == LAUNCHES.launch.timeout
+    assert plan.completion_reserve > 0
+
+
+def test_of_a_launch_that_failed_the_logs_are_what_is_left() -> None:
+    plan = make_plan(LAUNCH, LAUNCHES)
+    when = {step.name: step.when for step in plan.steps}
+    assert {name for name, each in when.items() if each is When.FAILED} == {"logs"}
+    assert {name for name, each in when.items() if each is When.ALWAYS} == {"notify.start", "notify.result"}
+
+
+def test_into_the_pool_it_is_made_ready_and_not_put_into_service() -> None:
+    plan = make_plan(replace(LAUNCH, target=TargetState.WARMED_STOPPED), LAUNCHES)
+    assert names(plan) == [*IN_FRONT, "launch.arrival", *WARM_UP, *QUIET, "drain.units", *AFTER]
+
+
+def test_one_that_failed_is_launched_again_without_asking_or_answering() -> None:
+    again = names(make_plan(replace(LAUNCH, completes=None), LAUNCHES))
+    assert again == [*IN_FRONT, *WARM_UP, "discovery.back_in_service", *AFTER]
+
+
+def test_a_new_instance_of_the_pool_is_kept_out_of_the_registry_without_any_launch_configured() -> None:
+    plan = make_plan(replace(LAUNCH, completes=None, target=TargetState.WARMED_RUNNING), WHOLE)
+    assert names(plan) == [*IN_FRONT, *QUIET, "drain.units", *AFTER]
+
+
+def test_out_of_the_pool_its_units_are_started() -> None:
+    plan = make_plan(kind(NoticeKind.LEAVE_POOL, target=TargetState.IN_SERVICE), LAUNCHES)
+    back = ["discovery.back_in_service"]
+    assert names(plan) == [*IN_FRONT, "undrain.units", *WARM_UP, *back, *AFTER]
+    assert make_plan(kind(NoticeKind.LEAVE_POOL), LAUNCHES).total == LAUNCHES.launch.timeout
+
+
+def test_into_the_pool_out_of_service_are_the_eight_steps() -> None:
+    assert names(make_plan(kind(NoticeKind.ENTER_POOL), WHOLE)) == names(make_plan(BY_HAND, WHOLE))
+
+
+def test_an_app_that_is_not_stopped_keeps_its_registration_in_the_pool() -> None:
+    """Deleted, it would register again with its next renewal, and be UP."""
+    runs_on = replace(WHOLE, drain=replace(WHOLE.drain, units=()))
+    assert names(make_plan(kind(NoticeKind.ENTER_POOL), runs_on)) == [*IN_FRONT, *QUIET, *AFTER]
+
+
+def test_on_standby_it_keeps_its_registration_too() -> None:
+    plan = make_plan(kind(NoticeKind.STANDBY), WHOLE)
+    assert names(plan) == [*IN_FRONT, *QUIET, "drain.units", "notify.result"]
+    out = replace(WHOLE, standby=StandbySection(action="out-of-service"))
+    assert names(make_plan(kind(NoticeKind.STANDBY), out)) == [*IN_FRONT, *QUIET[:2], "notify.result"]
+
+
+@pytest.mark.parametrize("about", [NoticeKind.UNDRAIN, NoticeKind.RETURN, NoticeKind.LEAVE_POOL])
+def test_up_only_after_ready(about: NoticeKind) -> None:
+    found = names(make_plan(kind(about), LAUNCHES))
+    assert found.index("launch.ready") < found.index("discovery.back_in_service")
+
+
+@pytest.mark.parametrize("about", [NoticeKind.SPOT, NoticeKind.REBALANCE, NoticeKind.MAINTENANCE])
+def test_what_ec2_announces_is_a_drain_or_told(about: NoticeKind) -> None:
+    assert names(make_plan(kind(about), WHOLE)) == names(make_plan(BY_HAND, WHOLE))
+    assert names(make_plan(kind(about, only_told=True), WHOLE)) == ["notify.start"]
+
+
+def test_an_interruption_cuts_the_settling_first() -> None:
+    about = kind(NoticeKind.SPOT, completes=LifecycleTransition.TERMINATING, if_asked=True, ends=120.0)
+    plan = make_plan(about, WHOLE, total=120.0)
+    assert timeout(plan, "discovery.settle") == 60.0
+    assert 120.0 - 60.0 - plan.reserve > 15.0, "nothing is left for the app's own draining"
+
+
+def test_a_launch_that_dies_and_dies_saves_its_logs() -> None:
+    plan = make_plan(LAUNCH, LAUNCHES, deaths=TOO_MANY_DEATHS)
+    left = [step.name for step in plan.steps if step not in plan.left_out]
+    assert left == ["logs", "notify.result"]

@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,10 +16,10 @@ from lifecycle_agent.errors import Interrupted, StepFailed
 from lifecycle_agent.files import StatusFile
 from lifecycle_agent.journal import Journal, Recorded
 from lifecycle_agent.model import ActionResult, LifecycleTransition, Notice, NoticeKind, Outcome, StepReport
-from lifecycle_agent.steps import Done, StepRun, Work
+from lifecycle_agent.steps import ENOUGH, Done, StepRun, Work
 from lifecycle_agent.transition import worker
 from lifecycle_agent.transition.conduct import _told_to_stop
-from lifecycle_agent.transition.plan import ANSWER_SECONDS, Plan, PlannedStep
+from lifecycle_agent.transition.plan import ANSWER_SECONDS, Plan, PlannedStep, When
 from lifecycle_agent.transition.progress import Teller
 from lifecycle_agent.transition.runner import Runner
 from lifecycle_agent.transition.worker import Stop
@@ -490,3 +491,50 @@ def test_an_installation_that_is_being_replaced_is_a_death_and_no_failure(tmp_pa
     recorded = trial.recorded()
     assert set(recorded.ended) == {"a"}, "the next process does the step"
     assert recorded.outcome is None
+
+
+# -- what a failure, or a finding, means for the steps after it
+
+
+WELL, FAILED_ONLY = replace(B, when=When.WELL), PlannedStep("saved", "", when=When.FAILED)
+FAILS = StepFailed("no", "hint")
+
+
+def test_after_a_failure_what_needs_success_is_skipped_and_the_rest_is_done(trial: Trial) -> None:
+    trial.bodies["a"] = raising(FAILS)
+    runner = trial.run(A, WELL, FAILED_ONLY, PlannedStep("told", ""))
+    assert trial.ran == ["a", "saved", "told"]
+    assert [(report.name, report.outcome) for report in runner.reports[:2]] == [
+        ("a", Outcome.FAILED),
+        ("b", Outcome.SKIPPED),
+    ]
+    assert "after a" in runner.reports[1].detail
+    assert trial.answers == [ActionResult.ABANDON]
+
+
+def test_without_one_what_is_for_failures_is_not_even_mentioned(trial: Trial) -> None:
+    runner = trial.run(A, WELL, FAILED_ONLY)
+    assert trial.ran == ["a", "b"]
+    assert [report.name for report in runner.reports] == ["a", "b", "complete"]
+    assert trial.answers == [ActionResult.CONTINUE]
+
+
+def test_what_was_skipped_for_a_failure_stays_so_after_a_crash(trial: Trial) -> None:
+    trial.bodies["a"] = raising(FAILS)
+    trial.run(A, WELL, FAILED_ONLY)
+    trial.ran.clear()
+    runner = trial.run(A, WELL, FAILED_ONLY, ended=dict(trial.recorded().ended))
+    assert trial.ran == []
+    assert [report.name for report in runner.reports] == ["a", "b", "saved", "complete"]
+
+
+@pytest.mark.parametrize("again", [False, True], ids=["at once", "after a crash"])
+def test_a_finding_that_nothing_is_to_be_done_ends_it_without_an_answer(trial: Trial, again: bool) -> None:
+    trial.bodies["a"] = lambda work: Done("found", {ENOUGH: True})
+    runner = trial.run(A, B, LAST)
+    if again:
+        trial.ran.clear()
+        runner = trial.run(A, B, LAST, ended=dict(trial.recorded().ended))
+    assert trial.ran == ([] if again else ["a"])
+    assert trial.answers == []
+    assert runner.outcome is Outcome.DONE

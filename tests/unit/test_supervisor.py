@@ -150,7 +150,7 @@ def test_being_told_to_stop_is_no_death_and_ends_a_row_of_them(start: Start, clo
 
 
 def test_the_pauses_grow_and_stay_bounded(start: Start, clock: Clock) -> None:
-    transition = start(Children("raise SystemExit(3)"))
+    transition = start(Children("raise SystemExit(4)"))
     pauses = []
     for deaths in range(1, 12):
         died(transition)

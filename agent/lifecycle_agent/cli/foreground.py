@@ -6,7 +6,8 @@ import os
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from typing import NoReturn
 
 import click
 
@@ -34,6 +35,9 @@ from lifecycle_agent.transition.progress import Progress
 from lifecycle_agent.watch.imds import MetadataClient
 from lifecycle_agent.watch.supervisor import INTERRUPTED
 
+# What leaves nothing for a drain by hand to do. After any other the app may come back by itself.
+_AS_GOOD_AS_A_DRAIN = (NoticeKind.TERMINATE.value, NoticeKind.SHUTDOWN.value)
+
 FOLLOW_SECONDS = 0.2  # between two looks at the lock of the transition that is followed
 
 
@@ -47,31 +51,84 @@ def carry_out(
         logline.set_up(settings.verbose, quiet=screen.live)
         metadata = MetadataClient()
         machine = metadata.machine()
-        if kind is NoticeKind.UNDRAIN and metadata.observe().target is TargetState.TERMINATED:
-            raise LifecycleAgentError(
-                f"the group takes {machine.instance_id} away: it cannot go back into service",
-                "let the termination come to its end; `lifecycle-agent status` shows it",
-            )
-        lock = take_lock()
-        code = None
-        if not lock.acquire(kind.value):
-            if not wait:
-                raise LockedError(
-                    f"another transition is running ({lock.holder()})", "leave out --no-wait to follow it"
-                )
-            code = _follow(lock, screen, kind, completes)
-        if code is None:
-            notice = Notice(kind, reason, boottime(), completes)
-            code = conducted(notice, machine, loaded, 0, lambda now: screen.show(asdict(now)))
+        if kind is NoticeKind.UNDRAIN:
+            _may_go_back(metadata.observe().target, machine)
+        code = in_turn(Notice(kind, reason, boottime(), completes), machine, loaded, screen, wait)
+    leave(code)
+
+
+def leave(code: int) -> NoReturn:
+    """End the process; one that was told to stop says how to go on, and the picture has gone by now."""
+    if code == INTERRUPTED:
+        again = "run the same command again to go on where it was, or `lifecycle-agent undrain` to go back"
+        click.echo(f"stopped before the end; {again}", err=True)
     sys.exit(code)
+
+
+def _may_go_back(target: TargetState | None, machine: Machine) -> None:
+    """Refuse to bring an instance back that the group wants elsewhere: the service would only drain it again.
+
+    Raises:
+        LifecycleAgentError: it does.
+    """
+    if target in (TargetState.IN_SERVICE, TargetState.DETACHED, None):
+        return
+    if target in (TargetState.TERMINATED, TargetState.WARMED_TERMINATED):
+        raise LifecycleAgentError(
+            f"the group takes {machine.instance_id} away: it cannot go back into service",
+            "let the termination come to its end; `lifecycle-agent status` shows it",
+        )
+    raise LifecycleAgentError(
+        f"the group wants {machine.instance_id} {target.value}: it cannot go back into service",
+        "bring it back in the group (for standby: ExitStandby), and the agent follows",
+    )
+
+
+def in_turn(
+    notice: Notice,
+    machine: Machine,
+    loaded: Config,
+    screen: Screen,
+    wait: bool,
+    overtake: Callable[[], None] | None = None,
+) -> int:
+    """Carry the transition out, or follow the one that runs and do what that leaves undone.
+
+    Args:
+        overtake: takes the lock where one of another kind runs and has to give way; None to follow any.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        LockedError: another transition runs, and is not to be waited for.
+    """
+    lock, kind = take_lock(), notice.kind.value
+    code = None
+    if not lock.acquire(kind):
+        holder = lock.holder()
+        if not wait:
+            raise LockedError(f"another transition is running ({holder})", "leave out --no-wait to follow it")
+        if overtake is not None and (holder is None or holder.kind != kind):
+            overtake()
+        else:
+            code = _follow(lock, screen, notice)
+    if code is None:
+        notice = replace(notice, seen_at=boottime())
+        code = conducted(notice, machine, loaded, 0, lambda now: screen.show(asdict(now)))
+    return code
 
 
 def show_plan(
     settings: Settings, kind: NoticeKind, reason: str, completes: LifecycleTransition | None
 ) -> None:
     """Print what would be done, and on whose time."""
-    plan = make_plan(Notice(kind, reason, boottime(), completes), config.load(settings.path))
-    click.echo("\n".join(_plan_lines(plan)))
+    print_plan(Notice(kind, reason, boottime(), completes), config.load(settings.path))
+
+
+def print_plan(notice: Notice, loaded: Config) -> None:
+    """The same for a notice."""
+    click.echo("\n".join(_plan_lines(make_plan(notice, loaded))))
 
 
 def _plan_lines(plan: Plan) -> list[str]:
@@ -105,16 +162,14 @@ def conducted(
     return 1 if report is not None and report.outcome is Outcome.FAILED else 0
 
 
-def _follow(
-    lock: TransitionLock, screen: Screen, kind: NoticeKind, completes: LifecycleTransition | None
-) -> int | None:
+def _follow(lock: TransitionLock, screen: Screen, notice: Notice) -> int | None:
     """Show the running transition until its process ends.
 
     Returns:
         Its exit code where it did all that was asked for; None where that is still to be done, with
         the lock in hand.
     """
-    status = StatusFile(runtime_dir())
+    status, kind = StatusFile(runtime_dir()), notice.kind
     click.echo(f"following the transition that is running ({lock.holder()})", err=True)
     while not lock.acquire(kind.value):
         shown = status.read().get("transition")
@@ -122,13 +177,15 @@ def _follow(
             screen.show(shown)
         time.sleep(FOLLOW_SECONDS)
     shown = status.read().get("transition") or {}
-    if kind is NoticeKind.UNDRAIN or shown.get("kind") == NoticeKind.UNDRAIN.value:
-        if shown.get("kind") != kind.value:
-            return None
-    elif completes is not None and COMPLETE not in shown.get("steps", ()):
+    followed = shown.get("kind")
+    if followed != kind.value and (kind is not NoticeKind.DRAIN or followed not in _AS_GOOD_AS_A_DRAIN):
+        return None
+    if notice.completes is not None and COMPLETE not in shown.get("steps", ()):
         return None
     outcome = shown.get("outcome", "")
     if outcome not in [each.value for each in Outcome]:
+        if notice.action is not None:
+            return None  # the group has asked, and must have its answer from somebody
         raise LifecycleAgentError(
             f"the transition that was followed ended early: {outcome or 'its process died'}",
             "the service starts it again; without the service, run the same command once more",

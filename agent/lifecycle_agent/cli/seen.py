@@ -24,7 +24,7 @@ from lifecycle_agent.transition.lock import Holder
 from lifecycle_agent.transition.parts import keeping_alive
 from lifecycle_agent.transition.plan import make_plan
 from lifecycle_agent.transition.take_up import deadline_of
-from lifecycle_agent.watch.supervisor import DONE_WITH_FAILURES
+from lifecycle_agent.watch.supervisor import DONE_WITH_FAILURES, GAVE_WAY
 
 # What another process on the same notice gets beyond its deadline, for the last tries of its last steps.
 SAME_SECONDS = 30.0
@@ -45,7 +45,7 @@ def carry_out_seen(settings: Settings, told: str) -> None:
     except _WRONG as error:
         raise UsageError(f"--notice: {error!r}", "leave it out: it is how the watcher calls this") from error
     loaded = _in_force(settings, Path(kept) if kept else None)
-    _wait_for_the_lock(notice, machine, loaded)
+    wait_for_the_lock(notice, machine, loaded)
     code = conducted(notice, machine, loaded, deaths, None)
     sys.exit(DONE_WITH_FAILURES if code == 1 else code)
 
@@ -73,13 +73,13 @@ def _in_force(settings: Settings, kept: Path | None) -> Config:
         return Config()
 
 
-def _wait_for_the_lock(notice: Notice, machine: Machine, loaded: Config) -> None:
+def wait_for_the_lock(notice: Notice, machine: Machine, loaded: Config) -> None:
     """Wait until no other transition runs, with the group's action kept alive meanwhile.
 
     What was begun by hand is told to stop: the group's notice goes before it, and goes on from what it
-    did. One that hangs, or a lock that cannot be had at all, must not keep the group from its answer: when
-    only the time is left that is kept for what matters most, it goes on without. The end of the process
-    lets go of the lock.
+    did. Only a termination, by an event, is not: there is nothing that goes before it. One that hangs, or a
+    lock that cannot be had at all, must not keep the group from its answer: when only the time is left that
+    is kept for what matters most, it goes on without. The end of the process lets go of the lock.
     """
     kind = notice.kind.value
     try:
@@ -90,15 +90,15 @@ def _wait_for_the_lock(notice: Notice, machine: Machine, loaded: Config) -> None
         logger.error("%s; going on without the lock", error)
         return
     holder = lock.holder()
-    if notice.kind is NoticeKind.RETURN:
-        logger.warning("another transition is running (%s): that one decides", holder)
-        sys.exit(DONE_WITH_FAILURES)
+    if notice.completes is None and notice.kind not in (NoticeKind.SHUTDOWN, NoticeKind.REBOOT):
+        logger.warning("another transition is running (%s): that one goes first", holder)
+        sys.exit(GAVE_WAY)
     logger.info("another transition is running (%s): waiting for its end", holder)
-    if holder is not None and holder.kind != kind:
+    if holder is not None and holder.kind not in (kind, NoticeKind.TERMINATE.value):
         _tell_to_stop(holder)
     deadline = deadline_of(notice, loaded)
     plan = make_plan(notice, loaded, total=deadline.remaining())
-    patience = deadline.within(loaded.drain.timeout, plan.reserve)
+    patience = deadline.within(plan.total, plan.reserve)
     if holder is not None and holder.kind == kind:
         patience = Deadline(deadline.at + SAME_SECONDS)  # it is about this very notice, and may be at its end
     with keeping_alive(notice, machine, loaded, deadline):

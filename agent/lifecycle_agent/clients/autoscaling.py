@@ -100,8 +100,10 @@ class AutoScaling:
 
         return self._call("DescribeLifecycleHooks", deadline, ask)
 
-    def complete(self, group: str, hook: str, result: ActionResult, deadline: Deadline) -> None:
-        """Answer this instance's lifecycle action."""
+    def complete(
+        self, group: str, hook: str, result: ActionResult, deadline: Deadline, token: str = ""
+    ) -> None:
+        """Answer this instance's lifecycle action, or the one that has the token."""
         self._call(
             "CompleteLifecycleAction",
             deadline,
@@ -109,19 +111,23 @@ class AutoScaling:
                 AutoScalingGroupName=group,
                 LifecycleHookName=hook,
                 LifecycleActionResult=result.value,
-                InstanceId=self._instance_id,
+                **self._which(token),
             ),
         )
 
-    def heartbeat(self, group: str, hook: str, deadline: Deadline) -> None:
-        """Restart the heartbeat timeout of this instance's lifecycle action."""
+    def heartbeat(self, group: str, hook: str, deadline: Deadline, token: str = "") -> None:
+        """Restart the heartbeat timeout of the lifecycle action: named as in `complete`."""
         self._call(
             "RecordLifecycleActionHeartbeat",
             deadline,
             lambda client: client.record_lifecycle_action_heartbeat(
-                AutoScalingGroupName=group, LifecycleHookName=hook, InstanceId=self._instance_id
+                AutoScalingGroupName=group, LifecycleHookName=hook, **self._which(token)
             ),
         )
+
+    def _which(self, token: str) -> dict[str, str]:
+        """A lifecycle action is named by its token or its instance; either is enough."""
+        return {"LifecycleActionToken": token} if token else {"InstanceId": self._instance_id}
 
     def _call(self, operation: str, deadline: Deadline, call: Callable[[Any], T]) -> T:
         """Make one call within the deadline and `CALL_SECONDS`; all that goes wrong is a `GroupError`."""

@@ -133,6 +133,13 @@ class EurekaClient:
         if status == 404:
             raise self._no_registry(path)
 
+    def renew(self, key: Key, deadline: Deadline) -> bool:
+        """Renew its lease; False when it has to be registered anew.
+
+        That is so when it is not registered, and after its override was removed.
+        """
+        return self._call("PUT", _path(key), deadline)[0] != 404
+
     def _exists(self, deadline: Deadline) -> bool:
         try:
             return self._call("HEAD", "apps", deadline)[0] != 404

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from lifecycle_agent import registrant
 from lifecycle_agent.model import Machine
 
 OUT_OF_SERVICE = "OUT_OF_SERVICE"
@@ -36,6 +37,8 @@ class Registration:
         status: what callers see: UP, DOWN, STARTING, OUT_OF_SERVICE or UNKNOWN.
         overridden_status: what an operator said instead of the app, UNKNOWN when nobody did.
         ec2_instance_id: the machine, where the registration says so.
+        ports: those where callers find it.
+        by_agent: whether an agent has registered it for an app that does not do that itself.
     """
 
     app: str
@@ -45,6 +48,8 @@ class Registration:
     status: str = UNKNOWN
     overridden_status: str = UNKNOWN
     ec2_instance_id: str | None = None
+    ports: tuple[int, ...] = ()
+    by_agent: bool = False
 
     @property
     def key(self) -> Key:
@@ -113,4 +118,6 @@ def parse_one(instance: Any, app: str) -> Registration:
             instance.get("overriddenStatus") or instance.get("overriddenstatus") or UNKNOWN
         ),
         ec2_instance_id=None if machine is None else str(machine),
+        ports=registrant.ports(instance),
+        by_agent=registrant.is_ours(instance),
     )

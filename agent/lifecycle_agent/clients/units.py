@@ -15,6 +15,8 @@ from lifecycle_agent.errors import LifecycleAgentError
 # systemd answers in milliseconds; the time that D-Bus itself gives a call (25 s) is too long for us.
 CALL_SECONDS = 10.0
 
+_UP = ("active", "reloading")
+
 _TICK = 0.1  # seconds between looks; each is a process of some milliseconds
 
 
@@ -45,7 +47,16 @@ class Units:
         Raises:
             LifecycleAgentError: there is no such unit, or no systemd.
         """
-        return _state(unit)["ActiveState"] in ("active", "reloading")
+        return _state(unit)["ActiveState"] in _UP
+
+    def active_state(self, unit: str, deadline: Deadline) -> str:
+        """What systemd calls a unit's state (`active`, `failed` ...); `not-found` where there is none.
+
+        Raises:
+            LifecycleAgentError: systemd does not answer before `deadline`, or there is none.
+        """
+        state = show(unit, ("LoadState", "ActiveState"), deadline.timeout(CALL_SECONDS))
+        return state["LoadState"] if _is_missing(state) else state["ActiveState"]
 
     def stop(self, unit: str, deadline: Deadline, waiter: Waiter) -> Stopped:
         """Stop a unit and wait until it has; what is left of it shortly before `deadline` is killed.
@@ -84,13 +95,15 @@ class Units:
         return Stopped(was_active=True, killed=killed)
 
     def start(self, unit: str, deadline: Deadline, waiter: Waiter) -> None:
-        """Start a unit and wait until it is up.
+        """Start a unit and wait until it is up; one of `Type=oneshot`, until it has ended well.
 
         Raises:
-            LifecycleAgentError: there is no such unit, or it did not come up before `deadline`.
+            LifecycleAgentError: there is no such unit, systemd skips it for a condition (systemd.unit(5)), or
+                it did not come up before `deadline`.
             Interrupted: the agent was told to stop; systemd goes on starting the unit.
         """
-        if _state(unit)["ActiveState"] == "active":
+        before = _state(unit)
+        if before["ActiveState"] in _UP:
             return
         _checked("systemctl", "start", "--no-block", "--", unit)
         while (state := _state(unit))["Job"] not in ("", "0") or state["ActiveState"] == "activating":
@@ -100,11 +113,17 @@ class Units:
                     f"look at `systemctl status {unit}`",
                 )
             waiter.wait(max(0.001, min(_TICK, deadline.remaining())))
-        if state["ActiveState"] != "active":
+        if state["ActiveState"] in _UP or _has_run(state, before):
+            return
+        if _is_skipped(state):
             raise LifecycleAgentError(
-                f"{unit} did not start: {state['ActiveState']}, result {state['Result']}",
-                f"look at `systemctl status {unit}` and `journalctl -u {unit}`",
+                f"{unit} was skipped: a condition of the unit is not met",
+                f"`systemctl status {unit}` says which; conditions are in its file and in its drop-ins",
             )
+        raise LifecycleAgentError(
+            f"{unit} did not start: {state['ActiveState']}, result {state['Result']}",
+            f"look at `systemctl status {unit}` and `journalctl -u {unit}`",
+        )
 
 
 _PLAIN = frozenset(string.ascii_letters + string.digits + ":_.")
@@ -142,7 +161,8 @@ def call(*argv: str, limit: float) -> subprocess.CompletedProcess[str]:
         )
     except FileNotFoundError:
         raise LifecycleAgentError(
-            f"there is no {argv[0]} on this machine", "units need systemd: remove drain.units, use commands"
+            f"there is no {argv[0]} on this machine",
+            "units need systemd: name none in the configuration, use commands",
         ) from None
     except OSError as error:
         raise LifecycleAgentError(f"cannot run {argv[0]}: {error}", "look at the machine's limits") from error
@@ -165,14 +185,39 @@ def show(unit: str, properties: Sequence[str], limit: float = CALL_SECONDS) -> M
     return dict.fromkeys(properties, "") | {key: value for key, _, value in pairs}
 
 
+_PROPERTIES = (
+    *("LoadState", "ActiveState", "Result", "Job", "Type", "KillSignal", "KillMode"),
+    *("ConditionResult", "ConditionTimestampMonotonic"),
+)
+
+
 def _state(unit: str) -> Mapping[str, str]:
-    state = show(unit, ("LoadState", "ActiveState", "Result", "Job", "KillSignal", "KillMode"))
-    # One whose file was deleted while it runs is not found either, but there to be stopped.
-    if state["LoadState"] == "not-found" and state["ActiveState"] == "inactive":
+    state = show(unit, _PROPERTIES)
+    if _is_missing(state):
         raise LifecycleAgentError(
-            f"systemd knows no unit {unit}", "`systemctl list-units` shows the names; correct drain.units"
+            f"systemd knows no unit {unit}",
+            "`systemctl list-units --all` shows the names; correct the configuration",
         )
     return state
+
+
+def _is_missing(state: Mapping[str, str]) -> bool:
+    # One whose file was deleted while it runs is not found either, but there to be stopped.
+    return state["LoadState"] == "not-found" and state["ActiveState"] == "inactive"
+
+
+def _has_run(state: Mapping[str, str], before: Mapping[str, str]) -> bool:
+    """Whether it is a `Type=oneshot` that was started and has ended well; such a one is inactive again."""
+    checked = state["ConditionTimestampMonotonic"]  # when its start came to its conditions
+    # systemd forgets an ended unit that no other one knows, and only a failure is worth remembering to it.
+    started = checked in ("", "0") or checked != before["ConditionTimestampMonotonic"]
+    well = state["ActiveState"] == "inactive" and state["Result"] == "success" and not _is_skipped(state)
+    return state["Type"] == "oneshot" and started and well
+
+
+def _is_skipped(state: Mapping[str, str]) -> bool:
+    """Whether its last start ended at one of its conditions; for systemd that is no failure."""
+    return state["ConditionResult"] == "no" and state["ConditionTimestampMonotonic"] not in ("", "0")
 
 
 def _at_rest(state: Mapping[str, str]) -> bool:

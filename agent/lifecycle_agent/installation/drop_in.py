@@ -68,7 +68,7 @@ def drop_in_text(config: Config, found: Sequence[Credential], place: Place) -> s
 def app_units(config: Config) -> list[str]:
     """The app's units, whole names: those that are stopped, and those whose journal is saved."""
     saved = config.logs.journal_units if config.logs else ()
-    names = dict.fromkeys(map(_whole_name, (*config.drain.units, *saved)))
+    names = dict.fromkeys(map(whole_name, (*config.drain.units, *saved)))
     return [name for name in names if name != SERVICE]
 
 
@@ -93,7 +93,8 @@ def _unit_of_path(path: Path) -> str:
     return f"\\x2e{name[1:]}" if name.startswith(".") else name
 
 
-def _whole_name(unit: str) -> str:
+def whole_name(unit: str) -> str:
+    """The name of a unit as systemd has it: what has no ending is a service."""
     return unit if unit.endswith(_UNIT_TYPES) else f"{unit}.service"
 
 

@@ -15,8 +15,8 @@ from pathlib import Path
 from lifecycle_agent.config import Config
 from lifecycle_agent.errors import LifecycleAgentError, UsageError
 from lifecycle_agent.files import STATE_DIR
-from lifecycle_agent.installation import configured, unit
-from lifecycle_agent.installation.changes import Change, current, make_directory
+from lifecycle_agent.installation import configured, held_back, unit
+from lifecycle_agent.installation.changes import Change, current, make_directory, remove_if_empty
 from lifecycle_agent.installation.configured import Configured
 from lifecycle_agent.installation.credentials import credentials, differ
 from lifecycle_agent.installation.drop_in import app_units, drop_in_text
@@ -62,16 +62,19 @@ def install(place: Place, systemd: Systemd, talk: Talk, dry_run: bool = False, s
         _spare_what_runs(found.configured)
     for warning in found.warnings:
         talk.warn(warning)
+    if before is not None:
+        held_back.release_what_runs(found.configured.config, place, systemd, talk, dry_run)
     for change in found.changes:
         if dry_run:
             talk.show(change.diff())
         else:
             talk.say(change.apply(place))
+            if change.path.name == held_back.NAME and remove_if_empty(change.path.parent, place):
+                talk.say(f"removed {change.path.parent}")
     for line in found.left:
         talk.say(line)
     _make_state_directory(place, found.configured.config.agent.state_dir, talk, dry_run)
-    changed = bool(found.changes) or (before is not None and before.stale)
-    if before is not None and changed:
+    if before is not None and (found.changes or before.stale or _holds_stale(found, systemd)):
         run(systemd, talk, dry_run, "daemon-reload")
     if systemd.enabled():
         talk.say(f"left {SERVICE} enabled")
@@ -84,7 +87,7 @@ def install(place: Place, systemd: Systemd, talk: Talk, dry_run: bool = False, s
     else:
         reason = ""
         if before.active == "active":
-            reason = _why_restart(place, found, changed)
+            reason = _why_restart(place, found, before.stale)
             ahead = systemd.starting().intersection(app_units(found.configured.config))
             if reason and ahead:
                 talk.say(
@@ -107,6 +110,11 @@ def find(place: Place) -> Found:
     secrets, warnings = credentials(conf.document.values, place, before)
     changes = [Change(DROP_IN, before, drop_in_text(conf.config, secrets, place).encode())]
     left = []
+    holding = {
+        held_back.drop_in(name): held_back.text(place).encode() for name in held_back.units(conf.config)
+    }
+    for path in dict.fromkeys((*holding, *held_back.written(place))):
+        changes.append(Change(path, _ours(place, path), holding.get(path)))
     if not unit.vendor_runs_us(place):
         changes.insert(0, Change(UNIT, _ours(place, UNIT), unit.unit_text(place).encode()))
     else:
@@ -139,8 +147,14 @@ def _spare_what_runs(conf: Configured) -> None:
         raise UsageError(conf.unreadable.message, hint)
 
 
-def _why_restart(place: Place, found: Found, changed: bool) -> str:
-    if changed:
+def _holds_stale(found: Found, systemd: Systemd) -> bool:
+    """Whether systemd has not read a drop-in yet that holds a unit back: an installation was cut off."""
+    return any(systemd.state(name).stale for name in held_back.units(found.configured.config))
+
+
+def _why_restart(place: Place, found: Found, stale: bool) -> str:
+    # What holds others back is none of the service's files.
+    if stale or any(change.path in (UNIT, DROP_IN) for change in found.changes):
         return "its files have changed"
     return "a secret has changed" if found.new_secrets else why_restart(place, found.configured)
 
@@ -160,7 +174,7 @@ def _ours(place: Place, path: Path) -> bytes | None:
     if unit.is_somebodys(place, path):
         raise LifecycleAgentError(
             f"{path} is there, and was not written by `lifecycle-agent install`",
-            f"move it away and install again; changes of yours go into a drop-in: `systemctl edit {SERVICE}`",
+            "move it away and install again; changes of yours go into a drop-in of another name",
         )
     return current(file)
 

@@ -56,8 +56,11 @@ class Systemd(Protocol):
     def enabled(self) -> bool:
         """Whether the service is started at boot."""
 
-    def state(self) -> State:
-        """How the service is."""
+    def state(self, unit: str = SERVICE) -> State:
+        """How the service is, or another unit."""
+
+    def booting(self) -> bool:
+        """Whether the machine is still being started."""
 
     def do(self, *words: str) -> None:
         """Run `systemctl WORDS`.
@@ -94,9 +97,9 @@ class ThisSystemd:
         answer = units.call("systemctl", "is-enabled", SERVICE, limit=units.CALL_SECONDS)
         return answer.returncode == 0 and answer.stdout.strip() == "enabled"
 
-    def state(self) -> State:
-        """How the service is."""
-        shown = units.show(SERVICE, _PROPERTIES)
+    def state(self, unit: str = SERVICE) -> State:
+        """How the service is, or another unit."""
+        shown = units.show(unit, _PROPERTIES)
         return State(
             load=shown["LoadState"],
             active=shown["ActiveState"],
@@ -107,6 +110,11 @@ class ThisSystemd:
             said=shown["StatusText"],
             invocation=shown["InvocationID"],
         )
+
+    def booting(self) -> bool:
+        """Whether the jobs of the boot, user-data included, are not all done yet."""
+        answer = units.call("systemctl", "is-system-running", limit=units.CALL_SECONDS)
+        return answer.stdout.strip() in ("initializing", "starting")
 
     def do(self, *words: str) -> None:
         """Run `systemctl WORDS`."""

@@ -13,7 +13,7 @@ from pathlib import Path
 from lifecycle_agent import toml
 from lifecycle_agent.errors import LifecycleAgentError
 from lifecycle_agent.files import STATE_DIR
-from lifecycle_agent.installation import configured, unit
+from lifecycle_agent.installation import configured, held_back, unit
 from lifecycle_agent.installation.changes import Change, current, remove_if_empty
 from lifecycle_agent.installation.place import DROP_IN, EXAMPLE, SERVICE, UNIT, Place
 from lifecycle_agent.installation.service import in_transition, run, stop
@@ -45,6 +45,9 @@ def uninstall(place: Place, systemd: Systemd, talk: Talk, dry_run: bool = False)
             talk.say(change.apply(place))
     if not changes:
         talk.say("nothing is here that `lifecycle-agent install` wrote")
+    for change in changes:
+        if not dry_run and change.path.name == held_back.NAME and remove_if_empty(change.path.parent, place):
+            talk.say(f"removed {change.path.parent}")
     for directory in (DROP_IN.parent, EXAMPLE.parent):
         if not dry_run and remove_if_empty(directory, place):
             talk.say(f"removed {directory}")
@@ -63,7 +66,7 @@ def uninstall(place: Place, systemd: Systemd, talk: Talk, dry_run: bool = False)
 def _find(place: Place) -> tuple[list[Change], list[str]]:
     """What is to be removed, and what is to stay and why."""
     changes, left = [], []
-    for path in (UNIT, DROP_IN):
+    for path in (UNIT, DROP_IN, *held_back.written(place)):
         if unit.is_somebodys(place, path):
             left.append(f"left {path} as it is: it was not written by `lifecycle-agent install`")
         elif (content := current(place.at(path))) is not None:

@@ -91,10 +91,23 @@ class OutOfService:
     """Tells the registry to send no more callers here. The seconds until this is done are what users feel.
 
     Done's data: `registrations`, a list of {app, id}, and `out_at`, seconds on the boot clock.
+
+    Args:
+        expected: whether the app has just come up, and is waited for until it is listed.
+        earlier: data of `Ready`, which may have seen registrations that are not listed yet.
     """
 
-    def __init__(self, registry: Registry, machine: Machine, app: str | None) -> None:
+    def __init__(
+        self,
+        registry: Registry,
+        machine: Machine,
+        app: str | None,
+        expected: bool = False,
+        earlier: Mapping[str, Any] | None = None,
+    ) -> None:
         self._own = Own(registry, machine, app)
+        self._expected = expected
+        self._known = _keys(earlier or {})
 
     def run(self, work: Work) -> Done:
         """Put every registration out of service.
@@ -102,16 +115,21 @@ class OutOfService:
         Raises:
             StepFailed: the registry could not be reached or refused.
         """
-        keys = _persist(work, self._put_out)
-        data = _data(keys) | {"out_at": work.deadline.now()}
+        keys = persist(work, self._put_out)
+        while self._expected and not keys and work.deadline.remaining() > LOOK:
+            work.say("waiting for the app to be listed")
+            work.wait(LOOK)
+            keys = persist(work, self._put_out)
+        data = as_data(keys) | {"out_at": work.deadline.now()}
         if not keys:
             nothing = "the registry has no registration of this machine"
             return Done(nothing, data, (f"{nothing}: if there should be one, check [eureka] app and urls",))
-        return Done(f"out of service: {_names(keys)}", data)
+        return Done(f"out of service: {names_of(keys)}", data)
 
     def _put_out(self, deadline: Deadline) -> list[Key]:
         registry = self._own.registry
-        return [key for key in self._own.keys(deadline) if registry.out_of_service(key, deadline)]
+        keys = self._own.keys(deadline, self._known)
+        return [key for key in keys if registry.out_of_service(key, deadline)]
 
 
 class Settle:
@@ -204,10 +222,10 @@ class Settle:
         if held:
             warnings.append("the group was not waiting for this machine yet when the time was up")
         if self._late:
-            warnings.append(f"out of service only while settling: {_names(self._late)}")
+            warnings.append(f"out of service only while settling: {names_of(self._late)}")
         if self._trouble is not None:
             warnings.append(f"the registry did not answer at the last look: {self._trouble}")
-        data = _data(self._known) | {"out_at": self._out_at}
+        data = as_data(self._known) | {"out_at": self._out_at}
         return Done(f"waited {seconds:.0f} s for {_awaited(self._own is not None)}", data, tuple(warnings))
 
 
@@ -234,21 +252,21 @@ class Deregister:
         """
         warnings: list[str] = []
         try:
-            keys = _persist(work, lambda deadline: self._own.keys(deadline, self._known), bool(self._known))
+            keys = persist(work, lambda deadline: self._own.keys(deadline, self._known), bool(self._known))
         except StepFailed as failed:
             if not self._known:
                 raise
             keys = self._known
             warnings.append(f"only the registrations known from before were deleted: {failed}")
         deleted: set[Key] = set()
-        while left := _persist(work, lambda deadline: self._delete(keys, deleted, deadline)):
+        while left := persist(work, lambda deadline: self._delete(keys, deleted, deadline)):
             if work.deadline.passed:
-                raise StepFailed(f"registered again at once: {_names(left)}", _STILL_RUNS)
-            work.say(f"registered again, deleting once more: {_names(left)}")
+                raise StepFailed(f"registered again at once: {names_of(left)}", _STILL_RUNS)
+            work.say(f"registered again, deleting once more: {names_of(left)}")
             work.wait(_pause())
         gone = len(keys) - len(deleted)
         detail = f"{_count(len(deleted))} deleted" + (f", {gone} gone before" if gone else "")
-        return Done(detail, _data(keys), tuple(warnings))
+        return Done(detail, as_data(keys), tuple(warnings))
 
     def _delete(self, keys: Sequence[Key], deleted: set[Key], deadline: Deadline) -> list[Key]:
         """The ones that are there all the same."""
@@ -279,26 +297,37 @@ class Verify:
         Raises:
             StepFailed: the registry could not be asked, or there is one.
         """
-        back = _persist(work, lambda deadline: self._own.now(deadline, self._known))
+        back = persist(work, lambda deadline: self._own.now(deadline, self._known))
         if not back:
             return Done("nothing of this machine is registered")
         keys = [each.key for each in back]
         registry = self._own.registry
-        _persist(work, lambda deadline: [registry.out_of_service(key, deadline) for key in keys])
+        persist(work, lambda deadline: [registry.out_of_service(key, deadline) for key in keys])
         raise StepFailed(
-            f"registered again after the deletion: {_names(keys)} still runs and renews its lease; "
+            f"registered again after the deletion: {names_of(keys)} still runs and renews its lease; "
             "it is out of service",
             _STILL_RUNS,
         )
 
 
 class BackInService:
-    """Lets callers come again: waits for the registration and for the app's own UP, without any override."""
+    """Lets callers come again: waits for the registration and for the app's own UP, without any override.
 
-    def __init__(self, registry: Registry, machine: Machine, app: str | None, look: float = LOOK) -> None:
+    Args:
+        earlier: data of `Register`, which has registrations that are not listed yet.
+    """
+
+    def __init__(
+        self,
+        registry: Registry,
+        machine: Machine,
+        app: str | None,
+        look: float = LOOK,
+        earlier: Mapping[str, Any] | None = None,
+    ) -> None:
         self._own = Own(registry, machine, app)
         self._look = look
-        self._known: list[Key] = []
+        self._known = _keys(earlier or {})
         self._next_look = 0.0
 
     def run(self, work: Work) -> Done:
@@ -309,11 +338,11 @@ class BackInService:
                 UP when the time is over.
         """
         while True:
-            found = _persist(work, self._release)
+            found = persist(work, self._release)
             down = [each for each in found if each.status != UP]
             if found and not down:
                 keys = [each.key for each in found]
-                return Done(f"in service: {_names(keys)}", _data(keys))
+                return Done(f"in service: {names_of(keys)}", as_data(keys))
             states = ", ".join(f"{each.key} is {each.status}" for each in down)
             if work.deadline.passed:
                 raise StepFailed(
@@ -343,7 +372,7 @@ class BackInService:
 _STILL_RUNS = "stop the app before it is deregistered: name its unit under units in section [drain]"
 
 
-def _persist(work: Work, ask: Callable[[Deadline], T], briefly: bool = False) -> T:
+def persist(work: Work, ask: Callable[[Deadline], T], briefly: bool = False) -> T:
     """What the registry answers, asked again until it does or time is up; `briefly` for three times at most.
 
     Raises:
@@ -378,7 +407,8 @@ def _awaited(registry: bool) -> str:
     return "callers' caches and the group" if registry else "the group"
 
 
-def _data(keys: Iterable[Key]) -> dict[str, Any]:
+def as_data(keys: Iterable[Key]) -> dict[str, Any]:
+    """Registrations as the data of a step."""
     return {"registrations": [{"app": key.app, "id": key.instance_id} for key in keys]}
 
 
@@ -386,7 +416,8 @@ def _keys(data: Mapping[str, Any]) -> list[Key]:
     return [Key(each["app"], each["id"]) for each in data.get("registrations", ())]
 
 
-def _names(keys: Iterable[Key]) -> str:
+def names_of(keys: Iterable[Key]) -> str:
+    """Registrations for people."""
     return ", ".join(map(str, keys))
 
 

@@ -8,11 +8,9 @@ in a process group begins anew, an HTTP hook is called once more.
 from __future__ import annotations
 
 import logging
-import threading
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Protocol
-from urllib.parse import urlsplit
 
 from lifecycle_agent.clients.commands import CommandResult, Commands, Waiter
 from lifecycle_agent.clients.connections import Connection
@@ -21,10 +19,9 @@ from lifecycle_agent.config import CommandSection, HttpSection, IdleSection
 from lifecycle_agent.deadline import Deadline
 from lifecycle_agent.errors import LifecycleAgentError, StepFailed
 from lifecycle_agent.steps import Done, Work
+from lifecycle_agent.steps.ask import ask, plain
 
-_CALL_TICK = (0.005, 0.05)  # seconds between looks, at first and at most: it only delays noticing the end
 _IDLE_TICK = 0.2  # seconds; a connection that comes and goes in between would be over in any case
-_MOST_BODY = 4096  # bytes of an answer: an error's text for the log
 _NAMED = 3  # peers named in a sentence that people read
 
 _log = logging.getLogger(__name__)
@@ -101,27 +98,15 @@ class CallApp:
     def run(self, work: Work) -> Done:
         """Ask, and take a 2xx for an answer; see `StepRun.run`."""
         section = self._section
-        what = f"{section.method} {_plain(section.url)}"
-        deadline = work.deadline.within(section.timeout)
+        what = f"{section.method} {plain(section.url)}"
         work.say(f"calling {what}")
-        call = _Call(section, deadline)
-        # A thread, for requests limits each packet's time and not the whole answer's. One that is late is
-        # left behind: it cannot hold the process up.
-        threading.Thread(target=call.run, name=f"call {what}", daemon=True).start()
-        tick = _CALL_TICK[0]
-        while not call.over.is_set() and not deadline.passed:
-            work.wait(max(0.001, min(tick, deadline.remaining())))
-            tick = min(_CALL_TICK[1], tick * 1.5)
-        if not call.over.is_set():
-            problem = f"{what}: no answer within {section.timeout:g} s"
-        elif call.status is None:
-            problem = f"{what}: {call.error}"
-        elif 200 <= call.status < 300:
-            return Done(f"{what} answered {call.status}", {"status": call.status})
-        else:
-            problem = f"{what} answered {call.status}"
-            _log.info("%s: %s", problem, call.body.decode(errors="replace"))
-        return _missed(section.on_failure, problem, "look at the app's own log", {"status": call.status})
+        answer = ask(section.method, section.url, work.deadline.within(section.timeout), work)
+        said = answer.sentence(what)
+        if answer.good:
+            return Done(said, {"status": answer.status})
+        if answer.body:
+            _log.info("%s: %s", said, answer.body.decode(errors="replace"))
+        return _missed(section.on_failure, said, "look at the app's own log", {"status": answer.status})
 
 
 class WaitIdle:
@@ -212,45 +197,6 @@ class StartUnits:
         return Done(f"started {', '.join(reversed(self._units))}")
 
 
-class _Call:
-    """One request, in a thread of its own."""
-
-    def __init__(self, section: HttpSection, deadline: Deadline) -> None:
-        self._section = section
-        self._deadline = deadline
-        self.over = threading.Event()
-        self.status: int | None = None
-        self.body = b""
-        self.error = "no answer"
-
-    def run(self) -> None:
-        import requests  # here, for it takes 0.1 s that the steps before this one needn't wait for
-
-        try:
-            with requests.Session() as session:
-                session.trust_env = False  # no proxy, no .netrc: the app is on this machine
-                with session.request(
-                    self._section.method,
-                    self._section.url,
-                    timeout=self._deadline.timeout(self._section.timeout),
-                    allow_redirects=False,
-                    stream=True,
-                ) as answer:
-                    # Read to the end, or to where it is enough, for some apps work while they answer.
-                    for chunk in answer.iter_content(4096):
-                        self.body += chunk
-                        if len(self.body) >= _MOST_BODY:
-                            break
-                    self.body = self.body[:_MOST_BODY]
-                    self.status = answer.status_code
-        except requests.ConnectionError:
-            self.error = "no connection, or it broke off"
-        except Exception as error:  # of an odd host name, urllib3 says so in ways of its own
-            self.error = f"{type(error).__name__}"
-        finally:
-            self.over.set()
-
-
 def _missed(on_failure: str, problem: str, hint: str, data: Mapping[str, Any] | None = None) -> Done:
     """What `on_failure` makes of a problem: a warning, or the step's failure."""
     if on_failure == "fail":
@@ -261,12 +207,6 @@ def _missed(on_failure: str, problem: str, hint: str, data: Mapping[str, Any] | 
 def _how_it_ended(result: CommandResult) -> str:
     how = f"exit code {result.exit_code}" if result.signal is None else f"signal {result.signal}"
     return f"was killed when its time was up ({how})" if result.timed_out else f"ended with {how}"
-
-
-def _plain(url: str) -> str:
-    """A URL without user, password and query: those may be secret."""
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
 def _describe(left: Counter[Connection]) -> str:

@@ -106,6 +106,7 @@ def answer(
     sleep: Callable[[float], None],
     say: Callable[[str], None],
     if_asked: bool = False,
+    machine_goes: bool = False,
 ) -> str:
     """Complete the lifecycle action, through whatever can pass.
 
@@ -118,6 +119,7 @@ def answer(
         sleep: waits for so many seconds.
         say: what it waits for, for people.
         if_asked: whether no answer is owed by an instance that the group does not take away.
+        machine_goes: whether `patience` ends with the machine itself, whatever the group has come to.
 
     Returns:
         One sentence: how it came out well.
@@ -126,7 +128,7 @@ def answer(
         LifecycleAgentError: it did not; the group's default result will decide.
     """
     limits = {Next.AGAIN: deadline, Next.EARLY: patience.within(EARLY_SECONDS)}
-    pause = FIRST_PAUSE
+    pause, following = FIRST_PAUSE, None
     while True:
         limit = patience
         try:
@@ -156,6 +158,8 @@ def answer(
             return f"not known whether an answer is owed: {refused.message}"
         else:
             say(refused.message)
+        if limit.passed and machine_goes and following is Next.WAIT:
+            return "no answer was owed: the machine goes before the group has asked"
         if limit.passed:
             raise LifecycleAgentError(
                 f"the lifecycle action could not be completed in time: {refused.message}", refused.hint

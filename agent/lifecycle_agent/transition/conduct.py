@@ -14,7 +14,16 @@ from lifecycle_agent.errors import Interrupted
 from lifecycle_agent.files import StatusFile, runtime_dir, state_dir
 from lifecycle_agent.journal import Journal
 from lifecycle_agent.logline import logger
-from lifecycle_agent.model import COMPLETE, ActionResult, Machine, Notice, NoticeKind, Outcome, Report
+from lifecycle_agent.model import (
+    COMPLETE,
+    ActionResult,
+    LifecycleTransition,
+    Machine,
+    Notice,
+    NoticeKind,
+    Outcome,
+    Report,
+)
 from lifecycle_agent.steps.notify import Event
 from lifecycle_agent.transition import report as reports
 from lifecycle_agent.transition.parts import Parts
@@ -120,7 +129,7 @@ def _carry_out(
         transition.ended,
         parts.make,
         parts.complete if parts.group is not None else None,
-        ActionResult[config.hooks.on_failure.upper()],
+        _answer_to_failure(transition.notice, config),
         Deadline(transition.notice.ends) if transition.notice.ends is not None else None,
     )
     with _told_to_stop(stop):
@@ -143,6 +152,13 @@ def _carry_out(
     for problem in parts.notifier.finish(Deadline.after(NOTICES_SECONDS)):
         logger.warning(problem)
     return final
+
+
+def _answer_to_failure(notice: Notice, config: Config) -> ActionResult:
+    """An instance that could not be launched is always replaced."""
+    if notice.completes is LifecycleTransition.LAUNCHING:
+        return ActionResult.ABANDON
+    return ActionResult[config.hooks.on_failure.upper()]
 
 
 def _say_how_it_starts(transition: Transition, plan: Plan, died: int) -> None:

@@ -10,7 +10,7 @@ from lifecycle_agent.clients.autoscaling import GroupError, Refusal
 from lifecycle_agent.deadline import Deadline
 from lifecycle_agent.errors import LifecycleAgentError
 from lifecycle_agent.logline import logger
-from lifecycle_agent.model import ActionResult, LifecycleTransition
+from lifecycle_agent.model import ActionResult, LifecycleTransition, NamedAction
 from lifecycle_agent.transition.completion import GIVEN, Next, after_refusal, answer
 from lifecycle_agent.transition.our_hook import (
     LONGEST_BUSY_SECONDS,
@@ -48,6 +48,8 @@ class GroupSide(threading.Thread):
         tightened: told where to, for a resumed transition to know.
         if_asked: whether the group is answered only where it happens to ask.
         stopped: what ends the heartbeats; tests hand in one that tells the time.
+        action: the action that an event has named.
+        machine_goes: whether the machine goes at the deadline, whatever the group has come to.
     """
 
     def __init__(
@@ -60,15 +62,18 @@ class GroupSide(threading.Thread):
         tightened: Callable[[float], None],
         stopped: threading.Event | None = None,
         if_asked: bool = False,
+        action: NamedAction | None = None,
+        machine_goes: bool = False,
     ) -> None:
         super().__init__(name="group", daemon=True)
+        self._machine_goes = machine_goes
         self._transition = transition
         self._if_asked = if_asked
         self._deadline = deadline
         self._tightened = tightened
         self._found = threading.Event()
         self._stopped = stopped or threading.Event()
-        self._ours = OurHook(connect, transition, configured, group, self._stopped)
+        self._ours = OurHook(connect, transition, configured, group, self._stopped, action)
         self._asked: Asked | None = None
         self._waiting: bool | None = False
         seconds, share = PATIENCE
@@ -96,7 +101,7 @@ class GroupSide(threading.Thread):
                 self._waiting = None
                 return
             self._found.set()
-            self._keep_alive(self._asked, self._until_asked(self._asked.client))
+            self._keep_alive(self._asked, self._until_asked(self._asked))
         except LifecycleAgentError as error:
             logger.error("%s; %s", error.message, error.hint)
             self._waiting = None
@@ -137,7 +142,7 @@ class GroupSide(threading.Thread):
             return "no answer is owed: the group has no lifecycle hook for this"
         asked, client = self._asked, self._asked.client
         told = answer(
-            lambda: client.complete(asked.group, asked.hook.name, result, patience),
+            lambda: client.complete(asked.group, asked.hook.name, result, patience, asked.token),
             lambda: client.membership(patience),
             self._transition,
             deadline,
@@ -145,21 +150,27 @@ class GroupSide(threading.Thread):
             sleep,
             say,
             self._if_asked and self._waiting is not True,
+            self._machine_goes,
         )
         return f"hook {asked.hook.name}, {result.value}: {told}" if told == GIVEN else told
 
-    def _until_asked(self, client: GroupClient) -> float:
+    def _until_asked(self, asked: Asked) -> float:
         """Return when the group waits for our answer, or when nobody needs to know any more.
+
+        With an event that is at once: the group sends it when it begins to wait.
 
         Returns:
             Since when it may have been waiting, in seconds on the boot clock.
         """
         pause = LOOK_SECONDS
         since = self._deadline.now()
+        if asked.token:
+            self._waiting = True
+            return since
         while not self._stopped.is_set():
             looked = self._deadline.now()
             try:
-                membership = client.membership(self._deadline)
+                membership = asked.client.membership(self._deadline)
             except GroupError as error:
                 if error.refusal is Refusal.DENIED:
                     # Not knowing must not hold up the steps; heartbeats are tried all the same.
@@ -197,7 +208,7 @@ class GroupSide(threading.Thread):
         while not self._stopped.is_set() and self._deadline.now() < ends:
             sent = self._deadline.now()
             try:
-                asked.client.heartbeat(asked.group, asked.hook.name, self._deadline)
+                asked.client.heartbeat(asked.group, asked.hook.name, self._deadline, asked.token)
             except GroupError as error:
                 if accepted and error.refusal is Refusal.NOT_ACTIVE:
                     logger.info("no more heartbeats: the group does not wait any more")

@@ -8,20 +8,20 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lifecycle_agent.clients.autoscaling import AutoScaling
 from lifecycle_agent.config import Config
 from lifecycle_agent.deadline import Deadline
+from lifecycle_agent.files import LAUNCHED, runtime_dir
 from lifecycle_agent.logline import JsonLine, logger
-from lifecycle_agent.model import ActionResult, LifecycleTransition, Machine, Notice, Report
+from lifecycle_agent.model import ActionResult, LifecycleTransition, Machine, Notice, NoticeKind, Report
 from lifecycle_agent.steps import StepRun, Work
 from lifecycle_agent.steps.discovery import (
     BackInService,
     Deregister,
     OutOfService,
     Own,
-    Registry,
     Settle,
     Verify,
 )
@@ -30,6 +30,9 @@ from lifecycle_agent.transition import plan as names
 from lifecycle_agent.transition.heartbeat import GroupSide
 from lifecycle_agent.transition.plan import PlannedStep
 from lifecycle_agent.transition.report import as_json
+
+if TYPE_CHECKING:
+    from lifecycle_agent.clients.eureka import EurekaClient
 
 # Steps that people feel: nothing is imported or asked beside them. Everything else starts after.
 FIRST = (names.NOTIFY_START, names.OUT_OF_SERVICE)
@@ -109,6 +112,8 @@ class Parts:
             return Notify(self.notifier, lambda: self._event(step.name == names.NOTIFY_START))
         if step.name == names.LOGS:
             return self._logs()
+        if step.name.startswith("launch."):
+            return self._launch(step)
         return self._drain(step)
 
     def complete(self, result: ActionResult, work: Work) -> str:
@@ -139,7 +144,7 @@ class Parts:
             self._connect_s3 = later(logs.bucket, self._machine.region, Storage.of(logs))
 
     @cached_property
-    def _registry(self) -> Registry | None:
+    def _registry(self) -> EurekaClient | None:
         eureka = self._config.eureka
         if not eureka.urls:
             return None
@@ -161,13 +166,40 @@ class Parts:
         known = self._earlier(names.SETTLE) or self._earlier(names.OUT_OF_SERVICE)
         match step.name:
             case names.OUT_OF_SERVICE:
-                return OutOfService(registry, machine, app)
+                into_pool = self._notice.kind is NoticeKind.LAUNCH
+                return OutOfService(registry, machine, app, into_pool, self._earlier(names.READY))
             case names.DEREGISTER:
                 return Deregister(registry, machine, app, known)
             case names.VERIFY:
                 return Verify(registry, machine, app, self._earlier(names.DEREGISTER) or known)
             case names.BACK_IN_SERVICE:
-                return BackInService(registry, machine, app)
+                return BackInService(registry, machine, app, earlier=self._earlier(names.REGISTER))
+            case names.REGISTER:
+                from lifecycle_agent.steps.register import Register
+
+                return Register(registry, machine, self._config.eureka)
+        raise AssertionError(f"no such step: {step.name}")
+
+    def _launch(self, step: PlannedStep) -> StepRun:
+        from lifecycle_agent.clients.here import commands_here
+        from lifecycle_agent.clients.units import Units
+        from lifecycle_agent.steps.arrival import Arrival
+        from lifecycle_agent.steps.drain import RunCommand
+        from lifecycle_agent.steps.launch import HeldBack, Ready, ThenStart
+
+        launch, name = self._config.launch, f"{self._commands}-{step.name}"
+        marker = runtime_dir() / LAUNCHED
+        own = Own(self._registry, self._machine, self._config.eureka.app or None) if self._registry else None
+        if step.name.startswith(names.WARM_UP):
+            return HeldBack(RunCommand(launch.command[step.index], name, commands_here()), own)
+        match step.name:
+            case names.ARRIVAL:
+                group = AutoScaling(self._machine.region, self._machine.instance_id)
+                return Arrival(group, bool(launch.then_start) and not marker.exists())
+            case names.THEN_START:
+                return HeldBack(ThenStart(launch.then_start, Units(), marker), own)
+            case names.READY:
+                return Ready(launch.ready, name, commands_here(), Units(), own)
         raise AssertionError(f"no such step: {step.name}")
 
     def _drain(self, step: PlannedStep) -> StepRun:
@@ -242,6 +274,8 @@ def group_side(
         deadline,
         tightened,
         if_asked=notice.if_asked,
+        action=notice.action,
+        machine_goes=notice.ends is not None,
     )
 
 

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from enum import Enum
 
 from lifecycle_agent.config import Config
 from lifecycle_agent.model import COMPLETE, Notice, NoticeKind
 
 # The names of the steps: in the journal, in the report, in the log, and on the screen.
 NOTIFY_START = "notify.start"
+ARRIVAL = "launch.arrival"
+WARM_UP = "launch.command"
+THEN_START = "launch.then_start"
+READY = "launch.ready"
+REGISTER = "discovery.register"
 OUT_OF_SERVICE = "discovery.out_of_service"
 SETTLE = "discovery.settle"
 COMMAND = "drain.command"
@@ -30,7 +36,7 @@ UNITS_RESERVE = (
     0.05,
 )  # a stop signal, then SIGKILL: an app deregistered alive registers again, and is UP
 DEREGISTER_RESERVE = (5.0, 0.05)  # two requests to a registry, and a second try for each
-LOGS_RESERVE = (60.0, 0.25)  # what matters of the logs, at a gigabit, several times over
+LOGS_RESERVE = (60.0, 0.15)  # what matters of the logs, at a gigabit, several times over
 COMPLETE_RESERVE = (20.0, 0.10)  # three tries of a call with `clients.autoscaling.CALL_SECONDS`
 
 TOO_MANY_DEATHS = 3  # in a row: see `make_plan`
@@ -45,10 +51,24 @@ SHARES = {
 OUT_OF_SERVICE_SECONDS = 15.0  # a registry that is down is tried again while settling
 ANSWER_SECONDS = 3600.0  # the longest deregistration delay of a load balancer (ELB target groups: 0..3600 s)
 SETTLE_SLACK = 5.0  # the last look at the registry, which may answer slowly
-SETTLE_SHARE = 0.25  # where the machine itself goes, settling is cut first, and to this part of the time
+# Where the machine itself goes, settling is cut first, and to this part of the time: of a spot notice's two
+# minutes it is the one for which callers hold an old registry. What the app's draining may take at most, it
+# seldom takes; callers that still come when it has stopped are lost for sure.
+SETTLE_SHARE = 0.5
 DRAIN_SHARE = 3.0  # the app's own draining may keep this part of the time from a slow load balancer: a third
+ARRIVAL_SECONDS = 60.0  # one call, through a throttled minute
+REGISTER_SECONDS = 60.0  # a registry that is down or starts with us is tried again
+LISTED_SECONDS = 60.0  # an app that has just come up: its registration, and the registry's response cache
 NOTIFY_SECONDS = 1.0  # it only hands the message over
 VERIFY_SECONDS = 5.0
+
+
+class When(Enum):
+    """After what a step is run."""
+
+    ALWAYS = "whatever came before"
+    WELL = "only as long as nothing has failed"
+    FAILED = "only once something has failed"
 
 
 @dataclass(frozen=True)
@@ -61,6 +81,7 @@ class PlannedStep:
         reserve: seconds that earlier steps leave for it.
         essential: whether it is still done when time has run out or the transition keeps dying.
         index: which of several of its kind (commands, HTTP hooks) it is, from 0.
+        when: after what it is run.
     """
 
     name: str
@@ -69,6 +90,7 @@ class PlannedStep:
     reserve: float = 0.0
     essential: bool = False
     index: int = 0
+    when: When = When.ALWAYS
 
 
 @dataclass(frozen=True)
@@ -117,7 +139,8 @@ def make_plan(notice: Notice, config: Config, deaths: int = 0, total: float | No
             stopping the units, deregister, logs and completion; from twice as many on to the completion
             alone, for then it is one of these that it dies of.
     """
-    total = config.drain.timeout if total is None else min(total, config.drain.timeout)
+    most = time_for(notice, config)
+    total = most if total is None else min(total, most)
     steps = tuple(_steps(notice, config, total))
     reserve = _share(COMPLETE_RESERVE, total) if notice.completes is not None else 0.0
     left_out: tuple[PlannedStep, ...] = ()
@@ -127,41 +150,93 @@ def make_plan(notice: Notice, config: Config, deaths: int = 0, total: float | No
     return Plan(steps, total, reserve, left_out)
 
 
+def time_for(notice: Notice, config: Config) -> float:
+    """Seconds that a transition for the notice may take at most."""
+    launching = notice.kind in (NoticeKind.LAUNCH, NoticeKind.LEAVE_POOL)
+    return config.launch.timeout if launching else config.drain.timeout
+
+
 def _steps(notice: Notice, config: Config, total: float) -> list[PlannedStep]:
+    if notice.only_told:
+        return _told_start(config)
     match notice.kind:
+        case NoticeKind.LAUNCH | NoticeKind.LEAVE_POOL:
+            return _launch(notice, config, total)
+        case NoticeKind.STANDBY:
+            return _standby(notice, config, total)
         case NoticeKind.UNDRAIN:
-            return _undrain(config)
+            return [*_start_units(config), *_then_start(config), *_back(config), *_told_result(config)]
         case NoticeKind.REBOOT:
             return [*_told_start(config), *_quiet(notice, config, total)]
         case NoticeKind.RETURN:
             # Its units are not started: systemd has started those that are to run after a boot.
-            return [*_back(config), *_told_result(config)]
+            return [*_then_start(config), *_back(config), *_told_result(config)]
     return _drain(notice, config, total)
+
+
+def _launch(notice: Notice, config: Config, total: float) -> list[PlannedStep]:
+    """A new instance, or one out of the warm pool; of one that failed, the logs are all that is left."""
+    steps: list[PlannedStep] = []
+    if notice.kind is NoticeKind.LEAVE_POOL:
+        steps += _start_units(config)
+    elif notice.completes is not None:
+        steps.append(PlannedStep(ARRIVAL, "ask the group whether this is a new instance", ARRIVAL_SECONDS))
+    for index, command in enumerate(config.launch.command):
+        what = f"run {command.argv[0]}"
+        steps.append(PlannedStep(f"{WARM_UP}.{index + 1}", what, command.timeout, index=index))
+    steps += _then_start(config)
+    if notice.into_pool:
+        steps += _ready(config)
+        out = _out_of_the_way(notice, config, total)
+        steps += [
+            replace(step, timeout=LISTED_SECONDS) if step.name == OUT_OF_SERVICE else step for step in out
+        ]
+    else:
+        steps += _back(config, config.launch.ready.timeout)
+    steps = [replace(step, when=When.WELL) for step in steps]
+    if config.logs is not None:
+        what, reserve = f"save the logs to s3://{config.logs.bucket}", _share(LOGS_RESERVE, total)
+        steps.append(PlannedStep(LOGS, what, None, reserve, essential=True, when=When.FAILED))
+    return [*_told_start(config), *steps, *_told_result(config)]
+
+
+def _standby(notice: Notice, config: Config, total: float) -> list[PlannedStep]:
+    """The app is to come back: its registration stays, out of service."""
+    steps = _out_of_the_way(notice, config, total)
+    if config.standby.action == "out-of-service":
+        steps = [step for step in steps if step.name in (OUT_OF_SERVICE, SETTLE)]
+    return [*_told_start(config), *steps, *_told_result(config)]
+
+
+def _out_of_the_way(notice: Notice, config: Config, total: float) -> list[PlannedStep]:
+    """Nobody calls the app any more, and then it stops."""
+    return [*_quiet(notice, config, total), *_stop_units(config, total)]
 
 
 def _drain(notice: Notice, config: Config, total: float) -> list[PlannedStep]:
     """The order of a termination; why it is this one is in the design."""
-    eureka, drain = bool(config.eureka.urls), config.drain
-    steps = [*_told_start(config), *_quiet(notice, config, total)]
-    if drain.units:
-        timeout = drain.stop_timeout * len(drain.units)
-        what, reserve = f"stop {', '.join(drain.units)}", _share(UNITS_RESERVE, total)
-        steps.append(PlannedStep(UNITS, what, timeout, reserve, essential=True))
-    if eureka:
-        reserve = _share(DEREGISTER_RESERVE, total)
-        steps.append(
-            PlannedStep(
-                DEREGISTER, "delete the registration, verify it is gone", 30.0, reserve, essential=True
-            )
-        )
+    # On its way into the warm pool an app that runs on would only register again: it stays out of service.
+    deregister = bool(config.eureka.urls) and (
+        notice.kind is not NoticeKind.ENTER_POOL or bool(config.drain.units)
+    )
+    steps = [*_told_start(config), *_out_of_the_way(notice, config, total)]
+    if deregister:
+        what, reserve = "delete the registration, verify it is gone", _share(DEREGISTER_RESERVE, total)
+        steps.append(PlannedStep(DEREGISTER, what, 30.0, reserve, essential=True))
     if config.logs is not None:
-        reserve = _share(LOGS_RESERVE, total)
-        steps.append(
-            PlannedStep(LOGS, f"save the logs to s3://{config.logs.bucket}", None, reserve, essential=True)
-        )
-    if eureka:
+        what, reserve = f"save the logs to s3://{config.logs.bucket}", _share(LOGS_RESERVE, total)
+        steps.append(PlannedStep(LOGS, what, None, reserve, essential=True))
+    if deregister:
         steps.append(PlannedStep(VERIFY, "see that nothing registered again", VERIFY_SECONDS, essential=True))
     return [*steps, *_told_result(config)]
+
+
+def _stop_units(config: Config, total: float) -> list[PlannedStep]:
+    drain = config.drain
+    if not drain.units:
+        return []
+    timeout, reserve = drain.stop_timeout * len(drain.units), _share(UNITS_RESERVE, total)
+    return [PlannedStep(UNITS, f"stop {', '.join(drain.units)}", timeout, reserve, essential=True)]
 
 
 def _told_start(config: Config) -> list[PlannedStep]:
@@ -204,13 +279,15 @@ def _settle(notice: Notice, config: Config, total: float) -> PlannedStep:
     The caches get what they need. A load balancer gets no more than leaves the app its time to drain: one
     that is slower sends no new requests by then, and the answer waits for it in any case.
 
-    Where the machine itself goes the caches get what the app's own draining leaves of the time, and a quarter
+    Where the machine itself goes the caches get what the app's own draining leaves of the time, and half
     of it in any case.
     """
     waits = ["until no caller can still hold the old registry"] if config.eureka.urls else []
     timeout = (config.eureka.settle if config.eureka.urls else 0.0) + SETTLE_SLACK
     if notice.ends is not None:
-        spare = total * (1 - sum(SHARES.values())) - _wanted(config)
+        kept = [UNITS] if config.drain.units else []
+        kept += [LOGS] if config.logs is not None else []
+        spare = total * (1 - sum(SHARES[name] for name in (*kept, DEREGISTER, COMPLETE))) - _wanted(config)
         timeout = min(timeout, max(spare, total * SETTLE_SHARE))
     if _group_is_awaited(notice):
         waits.append("until the group is past its load balancer")
@@ -232,19 +309,37 @@ def _wanted(config: Config) -> float:
     return wanted + drain.stop_timeout * len(drain.units)
 
 
-def _undrain(config: Config) -> list[PlannedStep]:
-    steps = []
-    if config.drain.units:
-        units = ", ".join(reversed(config.drain.units))
-        timeout = config.drain.stop_timeout * len(config.drain.units)
-        steps.append(PlannedStep(START_UNITS, f"start {units}", timeout))
-    return [*steps, *_back(config)]
-
-
-def _back(config: Config) -> list[PlannedStep]:
-    if not config.eureka.urls:
+def _start_units(config: Config) -> list[PlannedStep]:
+    if not config.drain.units:
         return []
-    return [PlannedStep(BACK_IN_SERVICE, "take the app back into service in Eureka")]
+    units = ", ".join(reversed(config.drain.units))
+    timeout = config.drain.stop_timeout * len(config.drain.units)
+    return [PlannedStep(START_UNITS, f"start {units}", timeout)]
+
+
+def _then_start(config: Config) -> list[PlannedStep]:
+    if not config.launch.then_start:
+        return []
+    return [PlannedStep(THEN_START, f"start {', '.join(config.launch.then_start)}")]
+
+
+def _ready(config: Config) -> list[PlannedStep]:
+    ready = config.launch.ready
+    if not ready.asked:
+        return []
+    return [PlannedStep(READY, "wait until the app is ready", ready.timeout, when=When.WELL)]
+
+
+def _back(config: Config, timeout: float | None = None) -> list[PlannedStep]:
+    """Into service, but not before the app is ready."""
+    steps = _ready(config)
+    if config.eureka.urls and config.eureka.register is not None:
+        what = "register the app in Eureka"
+        steps.append(PlannedStep(REGISTER, what, REGISTER_SECONDS, when=When.WELL))
+    if config.eureka.urls:
+        what = "take the app into service in Eureka"
+        steps.append(PlannedStep(BACK_IN_SERVICE, what, timeout, when=When.WELL))
+    return steps
 
 
 def _share(reserve: tuple[float, float], total: float) -> float:

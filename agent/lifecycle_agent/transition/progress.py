@@ -84,6 +84,7 @@ class Teller:
     def step_started(self, name: str) -> None:
         """A step begins."""
         self._change(True, step=name, since=self._deadline.now(), text="", done=None, total=None)
+        self._shown = 0.0  # what it says first is shown at once: it may say nothing else for minutes
 
     def say(self, text: str, done: int | None = None, total: int | None = None) -> None:
         """What the running step does or waits for; any thread may say it."""

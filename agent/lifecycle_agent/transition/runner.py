@@ -11,8 +11,8 @@ from lifecycle_agent.errors import Interrupted, LifecycleAgentError
 from lifecycle_agent.journal import Journal
 from lifecycle_agent.logline import logger
 from lifecycle_agent.model import COMPLETE, ActionResult, Outcome, StepReport
-from lifecycle_agent.steps import Done, StepRun, Work
-from lifecycle_agent.transition.plan import ANSWER_SECONDS, Plan, PlannedStep
+from lifecycle_agent.steps import ENOUGH, Done, StepRun, Work
+from lifecycle_agent.transition.plan import ANSWER_SECONDS, Plan, PlannedStep, When
 from lifecycle_agent.transition.progress import Teller
 from lifecycle_agent.transition.worker import StepWork, Stop
 from lifecycle_agent.transition.worker import run as run_bounded
@@ -95,7 +95,11 @@ class Runner:
         try:
             for step in self._plan.steps:
                 self._stop.check()
-                self._step(step)
+                if self._is_due(step):
+                    self._step(step)
+                if self._is_enough():
+                    self._complete = None
+                    break
             self._stop.check()
         except (Interrupted, ImportError):
             interrupted = True
@@ -103,6 +107,23 @@ class Runner:
         finally:
             if not interrupted:
                 self._answer()
+
+    def _is_due(self, step: PlannedStep) -> bool:
+        """Whether what came before leaves anything for it to do; that it does not is put on record."""
+        failed = self.outcome is Outcome.FAILED
+        if step.when is When.FAILED:
+            return failed or step.name in self._before
+        if step.when is When.WELL and failed and step.name not in self._before:
+            first = next(
+                each.name for each in self.reports if each.outcome in (Outcome.FAILED, Outcome.SKIPPED)
+            )
+            self._record(StepReport(step.name, Outcome.SKIPPED, f"skipped: after {first}"))
+            return False
+        return True
+
+    def _is_enough(self) -> bool:
+        """Whether the last step has found that nothing else is to be done, and nobody is owed an answer."""
+        return bool(self.reports) and bool(self.reports[-1].data.get(ENOUGH))
 
     def _step(self, step: PlannedStep) -> None:
         """Run one step, unless it ended before a crash or there is no time for it."""

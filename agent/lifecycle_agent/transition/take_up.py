@@ -11,8 +11,8 @@ from lifecycle_agent.config import Config
 from lifecycle_agent.deadline import Deadline, boottime
 from lifecycle_agent.journal import Journal, Recorded, boot_id
 from lifecycle_agent.logline import utc
-from lifecycle_agent.model import COMPLETE, Notice, NoticeKind, Outcome, StepReport
-from lifecycle_agent.transition.plan import COMMAND, HTTP
+from lifecycle_agent.model import COMPLETE, DRAINING, Notice, NoticeKind, Outcome, StepReport
+from lifecycle_agent.transition.plan import COMMAND, HTTP, time_for
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Transition:
         """Go on with a transition that the journal has, or begin a new one."""
         history = journal.history()
         last = _to_go_on_with(history, notice)
-        total = config.drain.timeout
+        total = time_for(notice, config)
         if last is None:
             return cls._new(notice, config, journal, history)
         journal.resume(last)
@@ -54,7 +54,13 @@ class Transition:
             journal.deadline(deadline.at, last.notice.seen_at)
         # Whether to answer the group, and when the machine goes, is for this call to say, whatever the one
         # before it said.
-        taken = replace(last.notice, completes=notice.completes, if_asked=notice.if_asked, ends=notice.ends)
+        taken = replace(
+            last.notice,
+            completes=notice.completes,
+            if_asked=notice.if_asked,
+            ends=notice.ends,
+            action=notice.action or last.notice.action,
+        )
         ended = {name: report for name, report in last.ended.items() if not _unanswered(report)}
         commands = _named_after(history, last.transition_id, taken)
         return cls(last.transition_id, taken, deadline, last.started, last, commands, ended)
@@ -68,7 +74,7 @@ class Transition:
         transition_id = f"{notice.kind.value}-{at}-{mark}"
         deadline = deadline_of(notice, config)
         journal.begin(transition_id, notice, deadline.at)
-        ended = _done_by_hand(history, notice)
+        ended = _done_before(history, notice)
         for report in ended.values():
             journal.step_ended(report)
         commands = _named_after(history, transition_id, notice)
@@ -77,7 +83,7 @@ class Transition:
 
 def deadline_of(notice: Notice, config: Config) -> Deadline:
     """When a transition for the notice has to be over: after its time, or with the machine."""
-    deadline = Deadline(notice.seen_at + config.drain.timeout)
+    deadline = Deadline(notice.seen_at + time_for(notice, config))
     if notice.ends is not None:
         deadline.tighten(notice.ends)
     return deadline
@@ -91,9 +97,7 @@ def already_over(notice: Notice, journal: Journal) -> Outcome | None:
     if notice.kind is not NoticeKind.TERMINATE:
         return None
     last = _newest(journal.history(), NoticeKind.TERMINATE)
-    if last is None or any(_unanswered(report) for report in last.ended.values()):
-        return None
-    return last.outcome
+    return last.outcome if last is not None and last.settled else None
 
 
 def _to_go_on_with(history: Sequence[Recorded], notice: Notice) -> Recorded | None:
@@ -110,8 +114,8 @@ def _to_go_on_with(history: Sequence[Recorded], notice: Notice) -> Recorded | No
     return last if last.boot == boot_id() and not Deadline(last.ends).passed else None
 
 
-def _done_by_hand(history: Sequence[Recorded], notice: Notice) -> dict[str, StepReport]:
-    """What is not repeated of the drain by hand right before: the app's commands and calls.
+def _done_before(history: Sequence[Recorded], notice: Notice) -> dict[str, StepReport]:
+    """What is not repeated of a drain right before: the app's commands and calls.
 
     They may not bear being run twice, against an app that has stopped. Everything else can be done
     again, and is: the app may have been started since.
@@ -129,8 +133,13 @@ def _done_by_hand(history: Sequence[Recorded], notice: Notice) -> dict[str, Step
 
 def _goes_on_from(before: Recorded, notice: Notice) -> bool:
     """Whether the transition for `notice` goes on from the one right before it."""
-    by_hand = before.notice.kind is NoticeKind.DRAIN and before.boot == boot_id()
-    return by_hand and notice.kind in (NoticeKind.TERMINATE, NoticeKind.SHUTDOWN, NoticeKind.REBOOT)
+    if before.boot != boot_id() or before.notice.only_told or notice.only_told:
+        return False
+    return (
+        before.notice.kind in DRAINING
+        and notice.kind in (*DRAINING, *_GOING_DOWN)
+        and notice.kind is not NoticeKind.DRAIN
+    )
 
 
 def _named_after(history: Sequence[Recorded], transition_id: str, notice: Notice) -> str:
@@ -138,6 +147,9 @@ def _named_after(history: Sequence[Recorded], transition_id: str, notice: Notice
     place = names.index(transition_id) if transition_id in names else len(names)
     before = history[place - 1] if place else None
     return before.transition_id if before is not None and _goes_on_from(before, notice) else transition_id
+
+
+_GOING_DOWN = (NoticeKind.SHUTDOWN, NoticeKind.REBOOT)
 
 
 def _newest(history: Sequence[Recorded], kind: NoticeKind) -> Recorded | None:

@@ -20,6 +20,9 @@ STOP_GRACE = 2.0
 TICK = 0.1
 
 
+STOPPING = "stopping after this step, and at once when told again"
+
+
 class Stop:
     """Being told to stop: now (SIGTERM), or after the step that is running (SIGINT once).
 
@@ -49,11 +52,21 @@ class StepWork:
         self._teller = teller
         self._stop = stop
         self._left_behind = False
+        self._said = ""
 
     def say(self, text: str, done: int | None = None, total: int | None = None) -> None:
         """Show what the step does or waits for."""
-        if not self._left_behind:
-            self._teller.say(text, done, total)
+        if self._left_behind:
+            return
+        if self._stop.after_step.is_set():
+            text = f"{text}; {STOPPING}" if text else STOPPING
+        self._said = text
+        self._teller.say(text, done, total)
+
+    def say_stopping(self) -> None:
+        """Once told to stop after the step, show that, while the step says nothing by itself."""
+        if self._stop.after_step.is_set() and STOPPING not in self._said:
+            self.say(self._said)
 
     def wait(self, seconds: float) -> None:
         """Sleep, but not past the deadline, and not when told to stop."""
@@ -95,7 +108,9 @@ def run(name: str, step: Callable[[Work], Done], work: StepWork, stop: Stop) -> 
                 if give_up.passed:
                     work.leave_behind()
                     raise Interrupted from None
-            elif work.deadline.now() - work.deadline.at > GRACE:
+                continue
+            work.say_stopping()
+            if work.deadline.now() - work.deadline.at > GRACE:
                 work.leave_behind()
                 raise StepFailed(
                     "left behind: it blocks, and its time is up", "look for what hangs in the log above"

@@ -10,7 +10,6 @@ from pathlib import Path
 
 from lifecycle_agent import config, logline
 from lifecycle_agent.errors import LifecycleAgentError
-from lifecycle_agent.logline import logger
 from lifecycle_agent.watch import daemon
 from lifecycle_agent.watch.systemd import Manager
 
@@ -29,8 +28,6 @@ def main(arguments: list[str]) -> int:
         Manager().failed(f"{error.message}; {error.hint}")
         sys.stderr.write(f"error: {error.message}\n  do: {error.hint}\n")
         return error.exit_code
-    for what in config.not_acted_on(loaded):
-        logger.warning("%s is read, but this version does not act on it yet", what)
     daemon.run(loaded, path)
     return 0
 

@@ -12,21 +12,28 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from dataclasses import replace as remade
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lifecycle_agent import __version__
 from lifecycle_agent.config import Config
 from lifecycle_agent.deadline import Deadline, boottime
 from lifecycle_agent.errors import MetadataUnavailableError
 from lifecycle_agent.files import StatusFile, read_regular, replace, runtime_dir, state_dir
-from lifecycle_agent.journal import Journal, boot_id
 from lifecycle_agent.logline import logger, utc
 from lifecycle_agent.model import Ending, Machine, Notice, NoticeKind, Observation, Outcome, TargetState
-from lifecycle_agent.watch.decide import LATE_SECONDS, Decision, Last, Leave, Memory, Phase, Start, decide
+from lifecycle_agent.standing import Phase
+from lifecycle_agent.watch.decide import decide
+from lifecycle_agent.watch.decision import Decision, Leave, Memory, Start
+from lifecycle_agent.watch.decision import Record as PutOnRecord
+from lifecycle_agent.watch.ending import LATE_SECONDS
 from lifecycle_agent.watch.imds import OBSERVE_SECONDS, MetadataClient
+from lifecycle_agent.watch.record import Record
 from lifecycle_agent.watch.ship import Shipping
-from lifecycle_agent.watch.supervisor import DONE, STOP_SECONDS, Supervisor
+from lifecycle_agent.watch.supervisor import DONE, GAVE_WAY, STOP_SECONDS, Supervisor
 from lifecycle_agent.watch.systemd import Manager, why_it_ends
+
+if TYPE_CHECKING:
+    from lifecycle_agent.watch.lease import Lease
 
 # What the group wants stands in the metadata until it is done, so asking late only delays; a fleet
 # that asks a throttled service more often makes it worse.
@@ -34,12 +41,17 @@ LONGEST_PAUSE = 15.0
 
 MOST_REPORT = 1024 * 1024  # bytes; a report is some 10 KiB
 
-# Seconds between two tries to get back into service after a reboot, at first and at most: each looks for
-# as long as a transition may take, and is a notice when it fails.
+# Seconds between two tries to get back into service, at first and at most: each looks for as long as a
+# transition may take, and is a notice when it fails.
 RETURN_PAUSE = (60.0, 3600.0)
+# Seconds until it is looked again whether something else is to be done than what somebody does by hand.
+GAVE_WAY_PAUSE = 5.0
 
-# Transitions after which there is nothing more to do for this instance, or no machine to do it on.
-_FOR_GOOD = (NoticeKind.TERMINATE, NoticeKind.SHUTDOWN, NoticeKind.REBOOT)
+# Where the app is in service as far as anybody knows, and its registration is kept alive.
+REGISTERED = (Phase.IN_SERVICE, Phase.DETACHED)
+
+# The way back into service.
+_BACK = (NoticeKind.RETURN, NoticeKind.UNDRAIN)
 
 
 class Signals:
@@ -66,15 +78,17 @@ class Watcher:
     def __init__(self, config: Config, config_path: Path) -> None:
         self._config = config
         self._config_path = config_path
-        self._metadata = MetadataClient()
+        self._metadata = MetadataClient(config=config)
         self._manager = Manager()
         self._signals = Signals()
         self._status = StatusFile(runtime_dir())
         self._machine: Machine | None = None
+        self._record: Record | None = None
         self._memory = Memory()
         self._transition: Supervisor | None = None
         logs = config.logs if config.logs and config.logs.ship == "closed" else None
         self._shipping = Shipping(logs.ship_interval if logs else None, self._ship_command)
+        self._lease = self._make_lease(config)
         self._problems = 0
         self._sentence = ""
         self._ending: Ending | None = None
@@ -96,28 +110,59 @@ class Watcher:
         if self._transition is not None:
             self._transition.check()
             self._memory = self._remember(self._transition)
-        if self._memory.not_before and boottime() >= self._memory.not_before:
-            # Somebody may have done it by hand meanwhile, or have drained the machine.
-            self._memory = remade(self._memory, last=self._last(), not_before=0.0)
-        decision = decide(seen, self._memory, boottime(), self._config.shutdown)
+        if self._transition is None and self._record is not None:
+            # Somebody may have drained the machine by hand, or have taken it back.
+            standing = self._record.standing()
+            by_hand = "" if standing.finished else self._by_hand()
+            self._memory = remade(self._memory, standing=standing, by_hand=by_hand)
+        decision = decide(seen, self._memory, boottime(), self._config)
+        if isinstance(decision, PutOnRecord) and self._record is not None:
+            logger.info(decision.sentence)
+            self._memory = Memory(self._record.put(decision.notice))
+            if decision.notice.kind is NoticeKind.ATTACH:
+                self._machine = None  # the group may be another one now
+            decision = decide(seen, self._memory, boottime(), self._config)
         if isinstance(decision, Start):
-            self._shipping.stop()
-            if self._transition is not None:
-                self._transition.stop()  # it gives way to this one, or goes on in less time
-            self._transition = Supervisor(decision.notice, self._command)
-            self._memory = remade(self._memory, phase=Phase.IN_TRANSITION, running=decision.notice)
+            self._start(decision.notice)
         if self._ending is not None and self._memory.running is not None and self._memory.running.ends:
             left = self._memory.running.ends - boottime()
             self._manager.extend(max(0.0, left + LATE_SECONDS) + STOP_SECONDS)
-        in_service = self._memory.phase is Phase.WATCHING and seen.target is TargetState.IN_SERVICE
-        self._shipping.check(in_service and self._ending is None)
+        serving = self._transition is None and self._ending is None
+        self._shipping.check(serving and self._is_serving(seen))
+        if self._lease is not None and self._machine is not None:
+            self._lease.check(self._machine, serving and self._memory.standing.phase in REGISTERED)
         self._report(decision)
         return decision
+
+    def _start(self, notice: Notice) -> None:
+        self._shipping.stop()
+        if self._transition is not None:
+            self._transition.stop()  # it gives way to this one, or goes on in less time
+        self._transition = Supervisor(notice, self._command)
+        self._memory = remade(self._memory, running=notice)
+
+    def _by_hand(self) -> str:
+        """What somebody is at by hand; empty where the process has left it in its middle."""
+        about = self._status.read().get("transition") or {}
+        if about.get("outcome") or not Path(f"/proc/{about.get('pid')}").exists():
+            return ""
+        return f"{about.get('kind')} is being done by hand: {about.get('sentence')}"
+
+    def _is_serving(self, seen: Observation) -> bool:
+        in_service = self._memory.standing.phase in (Phase.NEW, Phase.IN_SERVICE)
+        return in_service and seen.target is TargetState.IN_SERVICE
+
+    @staticmethod
+    def _make_lease(config: Config) -> Lease | None:
+        if config.eureka.register is None:
+            return None
+        from lifecycle_agent.watch.lease import Lease  # an import that few need
+
+        return Lease(config.eureka)
 
     def _told_to_end(self) -> None:
         self._manager.stopping()
         self._ending = why_it_ends()
-        self._memory = remade(self._memory, last=self._last())  # it may have been drained by hand
 
     def _observe(self) -> Observation:
         """What the metadata service says; who we are comes before what is wanted of us."""
@@ -131,16 +176,11 @@ class Watcher:
         return remade(self._metadata.observe(deadline), ending=self._ending)
 
     def _remember(self, transition: Supervisor) -> Memory:
-        """What becomes of the transition; one that has ended for now is let go."""
+        """What becomes of the transition; one that has ended is let go."""
         notice, kind = transition.notice, transition.notice.kind.value
         if transition.over:
-            how = "done" if transition.exit_code == DONE else "done, with failures"
-            told = f"{kind}: {how}; see `lifecycle-agent status`"
-            if notice.kind in _FOR_GOOD:
-                return Memory(Phase.OVER, told)
-            logger.info(told)
             self._transition = None
-            return self._after_return(transition.exit_code == DONE)
+            return self._after(notice, transition.exit_code)
         pause = transition.pause_left()
         if pause is not None:
             told = f"died, starting again in {pause:.0f} s"
@@ -149,16 +189,27 @@ class Watcher:
             ours = progress.get("pid") == transition.pid
             said = progress.get("sentence", "starting") if ours else "starting"
             told = f"since {boottime() - notice.seen_at:.0f} s: {said}"
-        return Memory(Phase.IN_TRANSITION, f"{kind} {told}", notice, self._memory.last)
+        return remade(self._memory, running=notice, told=f"{kind} {told}")
 
-    def _after_return(self, went_well: bool) -> Memory:
-        """Back in service, or to be tried again: a registry that was down must not keep us out of it."""
-        self._returns = 0 if went_well else self._returns + 1
+    def _after(self, notice: Notice, exit_code: int | None) -> Memory:
+        """What is remembered of a transition that has ended."""
+        standing, kind = self._memory.standing, notice.kind.value
+        if exit_code == GAVE_WAY or self._record is None:
+            told = f"{kind} gives way to what is done by hand"
+            return Memory(standing, None, told, boottime() + GAVE_WAY_PAUSE)
+        well = exit_code == DONE
+        standing = self._record.ended(notice, Outcome.DONE if well else Outcome.FAILED)
+        told = f"{kind}: {'done' if well else 'done, with failures'}; see `lifecycle-agent status`"
+        logger.info(told)
+        if standing.phase is not Phase.OUT or well:
+            self._returns = 0
+            return Memory(standing, None, told)
+        # A registry that was down must not keep us out of service.
+        self._returns += 1
         first, longest = RETURN_PAUSE
-        if went_well:
-            return Memory(last=Last(NoticeKind.RETURN))
         pause = min(longest, first * 2 ** min(self._returns - 1, 16))
-        return Memory(last=Last(NoticeKind.RETURN, went_well=False), not_before=boottime() + pause)
+        what = "the way back into service" if notice.kind in _BACK else kind
+        return Memory(standing, None, f"{what} has failed, and is tried again", boottime() + pause)
 
     def _report(self, decision: Decision) -> None:
         sentence = decision.sentence
@@ -166,7 +217,7 @@ class Watcher:
         if sentence == self._sentence:
             return
         self._sentence = sentence
-        if self._memory.phase is not Phase.IN_TRANSITION or isinstance(decision, Start | Leave):
+        if self._memory.running is None or isinstance(decision, Start | Leave):
             logger.info(sentence)  # a transition writes its own log
         about: dict[str, Any] = {
             "pid": os.getpid(),
@@ -201,19 +252,11 @@ class Watcher:
             return None
         return path
 
-    def _last(self) -> Last | None:
-        """The last transition of this instance, by hand or not."""
-        if self._machine is None:
-            return None
-        last = Journal(state_dir(self._config.agent.state_dir), self._machine.instance_id).last()
-        if last is None:
-            return None
-        went_well = last.outcome in (Outcome.DONE, Outcome.WARNED)
-        return Last(last.notice.kind, went_well, last.boot == boot_id())
-
     def _recall(self, machine: Machine) -> None:
         """What was before we started: the last transition, which after a reboot the status does not have."""
-        self._memory = Memory(last=self._last())
+        if self._record is not None:
+            return  # it is the group that has changed
+        self._record = Record(state_dir(self._config.agent.state_dir), machine.instance_id)
         if self._status.read().get("transition"):
             return
         try:

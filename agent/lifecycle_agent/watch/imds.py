@@ -11,15 +11,18 @@ import io
 import os
 import socket
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 from urllib.parse import urlsplit
 
 import urllib3
 from ec2_metadata import EC2Metadata
 
+from lifecycle_agent.config import Config
 from lifecycle_agent.deadline import Deadline
 from lifecycle_agent.errors import MetadataUnavailableError
 from lifecycle_agent.model import Machine, Observation, TargetState
+from lifecycle_agent.watch.announced import Announcements
 
 DEFAULT_ENDPOINT = "http://169.254.169.254"
 GROUP_TAG = "aws:autoscaling:groupName"
@@ -98,7 +101,7 @@ class _Transport(urllib3.PoolManager):
 class MetadataClient:
     """Asks the instance metadata service; where it is comes from AWS_EC2_METADATA_SERVICE_ENDPOINT."""
 
-    def __init__(self, environ: Mapping[str, str] = os.environ) -> None:
+    def __init__(self, environ: Mapping[str, str] = os.environ, config: Config | None = None) -> None:
         self.endpoint = (environ.get("AWS_EC2_METADATA_SERVICE_ENDPOINT") or DEFAULT_ENDPOINT).rstrip("/")
         self._budget = _Budget()
         self._metadata = EC2Metadata(_Transport(self._budget))
@@ -107,10 +110,26 @@ class MetadataClient:
         self._metadata.dynamic_url = f"{self._metadata.service_url}dynamic/"
         self._metadata.metadata_url = f"{self._metadata.service_url}meta-data/"
         self._metadata.userdata_url = f"{self._metadata.service_url}user-data/"
+        self._announced = Announcements(config, self._text) if config is not None else None
 
     def observe(self, deadline: Deadline | None = None) -> Observation:
-        """What the group wants of this instance now. Raises nothing; takes `OBSERVE_SECONDS` at most."""
+        """What the group wants of this instance now, and what EC2 announces of it.
+
+        Raises nothing; takes `OBSERVE_SECONDS` at most.
+        """
         self._budget.deadline = deadline or Deadline.after(OBSERVE_SECONDS)
+        seen = self._target()
+        if self._announced is None:
+            return seen
+        self._announced.look()
+        spot, rebalance, maintenance = (
+            self._announced.spot,
+            self._announced.rebalance,
+            self._announced.maintenance,
+        )
+        return replace(seen, spot=spot, rebalance=rebalance, maintenance=maintenance)
+
+    def _target(self) -> Observation:
         try:
             word = self._ask(lambda: self._metadata.autoscaling_target_lifecycle_state)
         except MetadataUnavailableError as error:
@@ -168,6 +187,17 @@ class MetadataClient:
         except MetadataUnavailableError:
             return None
         return name or None
+
+    def _text(self, path: str) -> str | None:
+        """What is at a path below `latest/meta-data/`; None for 404. ec2_metadata has no names for these."""
+
+        def ask() -> str | None:
+            url = f"{self._metadata.metadata_url}{path}"
+            answer = self._metadata._get_url(url, allow_404=True)
+            return None if answer.status == 404 else str(answer.data.decode())
+
+        text: str | None = self._ask(ask)
+        return text
 
     def _ask(self, question: Callable[[], Any]) -> Any:
         """One question within the budget; once more with a new token where the old one is refused."""

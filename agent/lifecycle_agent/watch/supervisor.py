@@ -13,6 +13,8 @@ from lifecycle_agent.model import Notice
 # How a transition's process says that it ran to its end. Not 1: that is how Python ends by an exception.
 DONE = 0
 DONE_WITH_FAILURES = 10
+# ... that it did nothing, for something else is being done by hand (the code of a lock that is held),
+GAVE_WAY = 3
 # ... and that it was told to stop, as a shell says it (128 + SIGTERM). It goes on, and that was no death.
 INTERRUPTED = 143
 # With anything else it has died, and goes on from its journal.
@@ -70,7 +72,7 @@ class Supervisor:
         if code is None:
             return
         self._child = None
-        if code in (DONE, DONE_WITH_FAILURES):
+        if code in (DONE, DONE_WITH_FAILURES, GAVE_WAY):
             self.exit_code = code
         elif code == INTERRUPTED:
             self.deaths = 0

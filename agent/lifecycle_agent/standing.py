@@ -1,0 +1,111 @@
+"""Where the instance stands in its life, by what its journal has of it. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from enum import Enum
+
+from lifecycle_agent.journal import Recorded
+from lifecycle_agent.model import Notice, NoticeKind, Outcome
+
+
+class Phase(Enum):
+    """Where it stands: what the last transition that changed it has made of it."""
+
+    NEW = "new"  # nothing is on record
+    IN_SERVICE = "in service"
+    OUT = "out of service"  # although it is wanted there: the machine went down, or the way back failed
+    DRAINED = "drained by hand"
+    STANDBY = "on standby"
+    POOLED = "in the warm pool"
+    DETACHED = "detached"
+    INTERRUPTED = "interrupted"  # drained for a spot interruption
+    ADVISED = "drained on advice"  # a rebalance recommendation, scheduled maintenance
+    GONE = "gone"  # the group has taken it away
+
+
+# Out of service for a reason that outlives what happens to the machine, a spot interruption included.
+_HELD = (Phase.DRAINED, Phase.STANDBY, Phase.POOLED, Phase.INTERRUPTED, Phase.ADVISED)
+
+_WELL = (Outcome.DONE, Outcome.WARNED)
+
+# What each kind makes of an instance, however it went: a drain with a failed step is a drain all the same.
+_PHASES = {
+    NoticeKind.TERMINATE: Phase.GONE,
+    NoticeKind.ENTER_POOL: Phase.POOLED,
+    NoticeKind.STANDBY: Phase.STANDBY,
+    NoticeKind.DETACH: Phase.DETACHED,
+    NoticeKind.ATTACH: Phase.IN_SERVICE,
+    NoticeKind.FOUND: Phase.IN_SERVICE,
+    NoticeKind.SPOT: Phase.INTERRUPTED,
+    NoticeKind.REBALANCE: Phase.ADVISED,
+    NoticeKind.MAINTENANCE: Phase.ADVISED,
+    NoticeKind.DRAIN: Phase.DRAINED,
+}
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Where it stands.
+
+    Args:
+        by: the notice whose transition brought it there.
+        finished: whether that transition came to its end; one that did not goes on.
+        this_boot: whether it began in this boot of the machine: in another one the app was started anew.
+        handled: announcements that have been acted on, by kind and by what EC2 calls them.
+    """
+
+    phase: Phase = Phase.NEW
+    by: Notice | None = None
+    finished: bool = True
+    this_boot: bool = True
+    handled: frozenset[tuple[NoticeKind, str]] = frozenset()
+
+    @property
+    def kind(self) -> NoticeKind | None:
+        """Of the transition that brought it there."""
+        return self.by.kind if self.by is not None else None
+
+    def after(self, notice: Notice, outcome: Outcome | None, this_boot: bool = True) -> Standing:
+        """Where it stands after one more transition.
+
+        Args:
+            outcome: None for one that was cut off.
+        """
+        handled = self.handled | ({(notice.kind, notice.event)} if notice.event and outcome else set())
+        if notice.only_told or (notice.kind is NoticeKind.SPOT and self.phase in _HELD):
+            return replace(self, handled=handled)
+        phase = self._phase_after(notice, outcome, this_boot)
+        return Standing(phase, notice, outcome is not None, this_boot, handled)
+
+    def _phase_after(self, notice: Notice, outcome: Outcome | None, this_boot: bool) -> Phase:
+        well = outcome in _WELL
+        match notice.kind:
+            case NoticeKind.LAUNCH if outcome is None:
+                return Phase.OUT if self.phase is Phase.OUT else Phase.NEW  # tried again
+            case NoticeKind.LAUNCH if notice.into_pool:
+                return Phase.POOLED
+            case NoticeKind.LEAVE_POOL if outcome is None:
+                return Phase.OUT if self.phase is Phase.OUT else Phase.POOLED
+            case NoticeKind.LAUNCH | NoticeKind.LEAVE_POOL | NoticeKind.UNDRAIN | NoticeKind.RETURN:
+                return Phase.IN_SERVICE if well else Phase.OUT
+            case NoticeKind.SHUTDOWN | NoticeKind.REBOOT:
+                return self.phase if self.phase in _HELD else Phase.OUT
+            case NoticeKind.DRAIN if outcome is None and not this_boot:
+                return Phase.OUT  # whoever was at it has gone with the machine
+        return _PHASES[notice.kind]
+
+
+def standing(history: Iterable[Recorded], boot: str, since: Standing = Standing()) -> Standing:
+    """Where the instance stands by its transitions.
+
+    Args:
+        history: of this instance, the newest last.
+        boot: the one that runs (`journal.boot_id`).
+        since: where it stood before them.
+    """
+    now = since
+    for each in history:
+        now = now.after(each.notice, each.outcome if each.settled else None, each.boot == boot)
+    return now

@@ -1,0 +1,74 @@
+"""Whether the instance is a new one, which only the group knows."""
+
+from __future__ import annotations
+
+import random
+from typing import Protocol
+
+from lifecycle_agent.clients.autoscaling import GroupError, Membership, Refusal
+from lifecycle_agent.deadline import Deadline
+from lifecycle_agent.errors import StepFailed
+from lifecycle_agent.model import POOL
+from lifecycle_agent.steps import ENOUGH, Done, Work
+
+PAUSE = 1.0  # seconds between two questions, less up to half of it: a scaled-out fleet asks at once
+# Seconds for which a group that does not know the instance is asked again: what it says is a moment old.
+UNKNOWN_SECONDS = 10.0
+
+
+class Group(Protocol):
+    """What is asked of the group; raises `GroupError`."""
+
+    def membership(self, deadline: Deadline) -> Membership | None:
+        """Where the group says the instance is; None when no group knows it."""
+        ...
+
+
+class Arrival:
+    """Asks the group where the instance is: a new one is prepared, one found in service is put on record.
+
+    Args:
+        held_back: whether units still wait for the launch. Then this machine was started with the agent on
+            it, and the group has not waited for it: it is prepared all the same.
+    """
+
+    def __init__(self, group: Group, held_back: bool = False) -> None:
+        self._group = group
+        self._held_back = held_back
+
+    def run(self, work: Work) -> Done:
+        """Ask.
+
+        Raises:
+            StepFailed: the group could not be asked, through whatever can pass.
+        """
+        unknown = Deadline.after(UNKNOWN_SECONDS, work.deadline.now)
+        while True:
+            try:
+                found = self._group.membership(work.deadline)
+            except GroupError as error:
+                if error.refusal is Refusal.DENIED:
+                    # Nothing is on record of it, so most likely it is new.
+                    return Done("taken for a new instance", warnings=(f"{error.message}; {error.hint}",))
+                if work.deadline.passed:
+                    raise StepFailed(error.message, error.hint) from error
+                work.say(f"asking again: {error.message}")
+            else:
+                if found is not None:
+                    return self._found(found)
+                if unknown.passed:
+                    return Done("no group knows this instance: put on record", {ENOUGH: True})
+            work.wait(PAUSE * random.uniform(0.5, 1.0))  # noqa: S311
+
+    def _found(self, found: Membership) -> Done:
+        word = found.state.word
+        # In the pool already, or still: without a hook nobody waits for us, and the app is to be kept out of
+        # the registry, or brought into it, all the same.
+        rests = [*(state.value for state in POOL), "Warmed:Pending:Proceed"]
+        if word in rests or word in ("Pending", "Pending:Wait", "Warmed:Pending", "Warmed:Pending:Wait"):
+            return Done(f"a new instance: group {found.group} has it in {word}", {"state": word})
+        if self._held_back and word == "InService":
+            warning = "the group has not waited for it: is there a launching hook?"
+            return Done(f"units wait for the launch; {warning}", {"state": word}, (warning,))
+        detail = f"found in group {found.group} in {word}: put on record, and nothing else is done"
+        return Done(detail, {ENOUGH: True, "state": word})
