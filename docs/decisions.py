@@ -101,6 +101,7 @@ STANDINGS: dict[str, Standing] = {
     Phase.DRAINED.value: _after(NoticeKind.DRAIN),
     "drained by hand, cut off": _after(NoticeKind.DRAIN, None),
     "drained by hand, booted since": _after(NoticeKind.DRAIN, this_boot=False),
+    "drained by hand, booted since, cut off": _after(NoticeKind.STAY_DRAINED, None),
     Phase.STANDBY.value: _after(NoticeKind.STANDBY),
     "on standby, cut off": _after(NoticeKind.STANDBY, None),
     "on standby, booted since": _after(NoticeKind.STANDBY, this_boot=False),
@@ -123,7 +124,9 @@ STANDINGS: dict[str, Standing] = {
 }
 
 RUNNING = [
-    kind for kind in NoticeKind if kind not in (NoticeKind.FOUND, NoticeKind.DETACH, NoticeKind.ATTACH)
+    kind
+    for kind in NoticeKind
+    if kind not in (NoticeKind.FOUND, NoticeKind.DETACH, NoticeKind.ATTACH, NoticeKind.DRAIN)
 ]
 
 

@@ -175,14 +175,16 @@ class NoticeKind(str, Enum):
     SHUTDOWN = "shutdown"
     REBOOT = "reboot"
     RETURN = "return"  # back into service, once the machine is up again
-    # what people want; the watcher has the same done where it is the same
+    STAY_DRAINED = "stay-drained"  # what was drained by hand, and was started again by a boot
+    # what people want; the watcher has an app brought back in the same way
     DRAIN = "drain"
     UNDRAIN = "undrain"
 
 
 # Kinds that take the app away from its callers and bring it to rest, whatever becomes of the machine.
 DRAINING = (
-    *(NoticeKind.TERMINATE, NoticeKind.ENTER_POOL, NoticeKind.STANDBY, NoticeKind.DRAIN),
+    *(NoticeKind.TERMINATE, NoticeKind.ENTER_POOL, NoticeKind.STANDBY),
+    *(NoticeKind.DRAIN, NoticeKind.STAY_DRAINED),
     *(NoticeKind.SPOT, NoticeKind.REBALANCE, NoticeKind.MAINTENANCE),
 )
 

@@ -42,6 +42,7 @@ _PHASES = {
     NoticeKind.REBALANCE: Phase.ADVISED,
     NoticeKind.MAINTENANCE: Phase.ADVISED,
     NoticeKind.DRAIN: Phase.DRAINED,
+    NoticeKind.STAY_DRAINED: Phase.DRAINED,
 }
 
 

@@ -36,8 +36,8 @@ class World:
     def wait(self, seconds: float) -> None:
         self.now += seconds
 
-    def arrives(self, held_back: bool = False) -> Done:
-        return Arrival(self, held_back).run(self)
+    def arrives(self, held_back: bool = False, leaving: bool = False) -> Done:
+        return Arrival(self, held_back, leaving).run(self)
 
 
 def refused(refusal: Refusal) -> GroupError:
@@ -77,6 +77,15 @@ def test_one_whose_units_still_wait_is_prepared_though_nobody_has_waited_for_it(
     assert ENOUGH not in done.data
     assert done.warnings == ("the group has not waited for it: is there a launching hook?",)
     assert World("Terminating:Wait").arrives(held_back=True).data[ENOUGH]
+
+
+def test_one_that_leaves_the_pool_waits_for_the_groups_word() -> None:
+    late = World("Warmed:Running", "Warmed:Running", "Pending:Wait")
+    assert late.arrives(leaving=True).data == {"state": "Pending:Wait"}
+    never = World("Warmed:Stopped")
+    assert never.arrives(leaving=True).data == {"state": "Warmed:Stopped"}
+    assert UNKNOWN_SECONDS <= never.now < UNKNOWN_SECONDS + 2
+    assert World("InService").arrives(leaving=True).data == {"state": "InService"}
 
 
 def test_one_that_no_group_knows_is_asked_for_again_for_a_while() -> None:

@@ -17,13 +17,13 @@ TERMINATING, LAUNCHING = LifecycleTransition.TERMINATING, LifecycleTransition.LA
 # Every LifecycleState of DescribeAutoScalingInstances, and what it means for an answer to a terminating
 # hook and to a launching one.
 WORDS = {
-    "Pending": (Next.WAIT, Next.WAIT),
-    "Pending:Wait": (Next.AGAIN, Next.AGAIN),
+    "Pending": (Next.EARLY, Next.WAIT),
+    "Pending:Wait": (Next.EARLY, Next.AGAIN),
     "Pending:Proceed": (Next.EARLY, Next.ANSWERED),
     "Quarantined": (Next.EARLY, Next.ANSWERED),
     "InService": (Next.EARLY, Next.ANSWERED),
-    "Terminating": (Next.WAIT, Next.WAIT),
-    "Terminating:Wait": (Next.AGAIN, Next.AGAIN),
+    "Terminating": (Next.WAIT, Next.ANSWERED),
+    "Terminating:Wait": (Next.AGAIN, Next.ANSWERED),
     "Terminating:Proceed": (Next.ANSWERED, Next.ANSWERED),
     "Terminating:Retained": (Next.RETAINED, Next.RETAINED),
     "Terminated": (Next.ANSWERED, Next.ANSWERED),
@@ -39,8 +39,8 @@ WORDS = {
     "Warmed:Pending:Wait": (Next.AGAIN, Next.AGAIN),
     "Warmed:Pending:Proceed": (Next.ANSWERED, Next.ANSWERED),
     "Warmed:Pending:Retained": (Next.RETAINED, Next.RETAINED),
-    "Warmed:Terminating": (Next.WAIT, Next.WAIT),
-    "Warmed:Terminating:Wait": (Next.AGAIN, Next.AGAIN),
+    "Warmed:Terminating": (Next.WAIT, Next.ANSWERED),
+    "Warmed:Terminating:Wait": (Next.AGAIN, Next.ANSWERED),
     "Warmed:Terminating:Proceed": (Next.ANSWERED, Next.ANSWERED),
     "Warmed:Terminating:Retained": (Next.RETAINED, Next.RETAINED),
     "Warmed:Terminated": (Next.ANSWERED, Next.ANSWERED),

@@ -35,6 +35,7 @@ LAUNCHES = Config(hooks=HooksSection(launch="warm-up"))
 TERMINATING, LAUNCHING = LifecycleTransition.TERMINATING, LifecycleTransition.LAUNCHING
 SPOT = Announced("terminate at 1", "terminate", NOW + 100)
 IN_SERVICE = Standing().after(Notice(NoticeKind.FOUND, "found", 1.0), Outcome.DONE)
+POOLED = IN_SERVICE.after(Notice(NoticeKind.ENTER_POOL, "pool", 2.0), Outcome.DONE)
 TERMINATE = Notice(NoticeKind.TERMINATE, "the group takes this instance away", NOW - 60, TERMINATING)
 
 
@@ -62,7 +63,7 @@ def test_every_combination_is_on_it() -> None:
     assert len(rows) == len(PRINTED["STANDINGS"]) * (len(TargetState) + 2)
     assert {standing.phase for standing in PRINTED["STANDINGS"].values()} == set(Phase)
     assert {PRINTED["RUNNING"][n].value for n in range(len(PRINTED["RUNNING"]))} == {
-        kind.value for kind in NoticeKind if kind.value not in ("found", "detach", "attach")
+        kind.value for kind in NoticeKind if kind.value not in ("found", "detach", "attach", "drain")
     }
 
 
@@ -259,3 +260,26 @@ def test_what_somebody_is_at_by_hand_is_waited_for_unless_an_answer_is_owed() ->
     assert isinstance(sees(TargetState.TERMINATED, memory), Start)
     assert isinstance(sees(TargetState.WARMED_STOPPED, memory), Start)
     assert isinstance(sees(TargetState.IN_SERVICE, replace(memory, by_hand="")), Start)
+
+
+@pytest.mark.parametrize("target", [TargetState.IN_SERVICE, TargetState.WARMED_STOPPED])
+def test_a_launch_that_is_interrupted_is_abandoned(target: TargetState) -> None:
+    launch = Notice(NoticeKind.LAUNCH, "new", NOW, LAUNCHING, target=target)
+    for memory in (Memory(running=launch, told="told"), Memory()):
+        decision = sees(target, memory, LAUNCHES, spot=SPOT)
+        assert isinstance(decision, Start)
+        assert (decision.notice.kind, decision.notice.completes) == (NoticeKind.SPOT, LAUNCHING)
+        assert decision.notice.if_asked
+    leaves = sees(TargetState.IN_SERVICE, Memory(POOLED), LAUNCHES, spot=SPOT)
+    assert isinstance(leaves, Start)
+    assert leaves.notice.completes is LAUNCHING
+    rests = sees(TargetState.WARMED_RUNNING, Memory(POOLED), LAUNCHES, spot=SPOT)
+    assert isinstance(rests, Start)
+    assert rests.notice.completes is TERMINATING
+
+
+def test_one_that_was_interrupted_in_its_launch_is_launched_when_that_is_over() -> None:
+    spot = Notice(NoticeKind.SPOT, "spot", 1.0, LAUNCHING, ends=2.0, event="stop 1")
+    decision = sees(TargetState.IN_SERVICE, Memory(Standing().after(spot, Outcome.DONE)), LAUNCHES)
+    assert isinstance(decision, Start)
+    assert (decision.notice.kind, decision.notice.completes) == (NoticeKind.LAUNCH, None)

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from lifecycle_agent.config import Config, ShutdownSection
+from lifecycle_agent.config import Config, HooksSection, ShutdownSection
 from lifecycle_agent.model import (
     POOL,
     Ending,
@@ -289,3 +289,14 @@ def test_the_group_goes_before_the_way_back() -> None:
     decision = decide(Observation(TargetState.TERMINATED), in_transition(BACK), NOW, SHUTDOWN)
 
     assert decision == Start(replace(TERMINATE, seen_at=NOW), f"starting: {TERMINATE.reason}")
+
+
+@pytest.mark.parametrize("ending", GOING_DOWN)
+def test_a_launch_that_has_not_begun_begins_after_the_boot(ending: Ending) -> None:
+    """Drained now, it would be brought back after it; the launching hook would never be answered."""
+    config = replace(SHUTDOWN, hooks=HooksSection(launch="warm-up"))
+    for target in (IN_SERVICE, TargetState.WARMED_STOPPED, None):
+        decision = end(ending, target=target, shutdown=config)
+        assert isinstance(decision, Leave)
+        assert "before its launch" in decision.sentence or target is TargetState.WARMED_STOPPED
+    assert isinstance(end(ending, Memory(last(NoticeKind.FOUND)), shutdown=config), Start)

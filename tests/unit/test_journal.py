@@ -420,6 +420,7 @@ def test_an_undrain_makes_the_commands_of_the_drain_before_it_count_no_more(tmp_
     journal = begin(tmp_path, BY_HAND, boottime() + 50)
     journal.step_ended(replace(REPORT, name="drain.command.1"))
     journal.begin("t2", replace(BY_HAND, kind=NoticeKind.UNDRAIN), boottime() + 50)
+    journal.over(Outcome.DONE, "")
     assert taken_up(journal, NOTICE).ended == {}
 
 

@@ -16,6 +16,10 @@ PAUSE = 1.0  # seconds between two questions, less up to half of it: a scaled-ou
 UNKNOWN_SECONDS = 10.0
 
 
+_RESTS = tuple(state.value for state in POOL)
+_LAUNCHING = ("Pending", "Pending:Wait", "Warmed:Pending", "Warmed:Pending:Wait")
+
+
 class Group(Protocol):
     """What is asked of the group; raises `GroupError`."""
 
@@ -30,11 +34,14 @@ class Arrival:
     Args:
         held_back: whether units still wait for the launch. Then this machine was started with the agent on
             it, and the group has not waited for it: it is prepared all the same.
+        leaving: whether it comes out of the warm pool: then it is only waited for until the group says so,
+            for before that an answer would mean nothing.
     """
 
-    def __init__(self, group: Group, held_back: bool = False) -> None:
+    def __init__(self, group: Group, held_back: bool = False, leaving: bool = False) -> None:
         self._group = group
         self._held_back = held_back
+        self._leaving = leaving
 
     def run(self, work: Work) -> Done:
         """Ask.
@@ -54,19 +61,23 @@ class Arrival:
                     raise StepFailed(error.message, error.hint) from error
                 work.say(f"asking again: {error.message}")
             else:
-                if found is not None:
+                if found is not None and (not self._rests(found) or unknown.passed):
                     return self._found(found)
-                if unknown.passed:
+                if found is None and unknown.passed:
                     return Done("no group knows this instance: put on record", {ENOUGH: True})
             work.wait(PAUSE * random.uniform(0.5, 1.0))  # noqa: S311
 
+    def _rests(self, found: Membership) -> bool:
+        """Whether it is to leave the pool, and the group's own word is older than the metadata's."""
+        return self._leaving and found.state.word in _RESTS
+
     def _found(self, found: Membership) -> Done:
         word = found.state.word
-        # In the pool already, or still: without a hook nobody waits for us, and the app is to be kept out of
-        # the registry, or brought into it, all the same.
-        rests = [*(state.value for state in POOL), "Warmed:Pending:Proceed"]
-        if word in rests or word in ("Pending", "Pending:Wait", "Warmed:Pending", "Warmed:Pending:Wait"):
-            return Done(f"a new instance: group {found.group} has it in {word}", {"state": word})
+        # In the pool already: without a hook nobody waits for us, and the app is to be kept out of the
+        # registry all the same.
+        new = (*_RESTS, "Warmed:Pending:Proceed", *_LAUNCHING)
+        if self._leaving or word in new:
+            return Done(f"group {found.group} has it in {word}", {"state": word})
         if self._held_back and word == "InService":
             warning = "the group has not waited for it: is there a launching hook?"
             return Done(f"units wait for the launch; {warning}", {"state": word}, (warning,))

@@ -46,19 +46,21 @@ def after_refusal(state: LifecycleState | None, transition: LifecycleTransition)
         return Next.ANSWERED
     if state.retained:
         return Next.RETAINED
-    if state.waiting:
-        return Next.AGAIN
-    if state.arriving:
-        return Next.WAIT
     launching = transition is LifecycleTransition.LAUNCHING
+    if launching and "Terminating" in state.word:
+        return Next.ANSWERED  # it is taken away, and its launch is not waited for any more
     if not launching and state.word in _BEFORE_TERMINATING:
         return Next.EARLY
-    return Next.ANSWERED
+    if state.waiting:
+        return Next.AGAIN
+    return Next.WAIT if state.arriving else Next.ANSWERED
 
 
 # Where an instance may be from which it is taken away. The group's word for it may be an older one than the
-# metadata's; for a launching hook these mean that it is over.
+# metadata's, and what it waits for there is another hook's answer.
 _BEFORE_TERMINATING = (
+    "Pending",
+    "Pending:Wait",
     "InService",
     "Standby",
     "EnteringStandby",

@@ -131,6 +131,7 @@ def _carry_out(
         parts.complete if parts.group is not None else None,
         _answer_to_failure(transition.notice, config),
         Deadline(transition.notice.ends) if transition.notice.ends is not None else None,
+        _answer_to_success(transition.notice),
     )
     with _told_to_stop(stop):
         try:
@@ -159,6 +160,12 @@ def _answer_to_failure(notice: Notice, config: Config) -> ActionResult:
     if notice.completes is LifecycleTransition.LAUNCHING:
         return ActionResult.ABANDON
     return ActionResult[config.hooks.on_failure.upper()]
+
+
+def _answer_to_success(notice: Notice) -> ActionResult:
+    """One that is interrupted in its launch is not put into service, however well it was drained."""
+    interrupted = notice.kind is NoticeKind.SPOT and notice.completes is LifecycleTransition.LAUNCHING
+    return ActionResult.ABANDON if interrupted else ActionResult.CONTINUE
 
 
 def _say_how_it_starts(transition: Transition, plan: Plan, died: int) -> None:

@@ -195,7 +195,8 @@ class Parts:
         match step.name:
             case names.ARRIVAL:
                 group = AutoScaling(self._machine.region, self._machine.instance_id)
-                return Arrival(group, bool(launch.then_start) and not marker.exists())
+                held_back = bool(launch.then_start) and not marker.exists()
+                return Arrival(group, held_back, self._notice.kind is NoticeKind.LEAVE_POOL)
             case names.THEN_START:
                 return HeldBack(ThenStart(launch.then_start, Units(), marker), own)
             case names.READY:

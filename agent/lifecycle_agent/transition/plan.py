@@ -177,10 +177,10 @@ def _steps(notice: Notice, config: Config, total: float) -> list[PlannedStep]:
 def _launch(notice: Notice, config: Config, total: float) -> list[PlannedStep]:
     """A new instance, or one out of the warm pool; of one that failed, the logs are all that is left."""
     steps: list[PlannedStep] = []
+    if notice.completes is not None:
+        steps.append(PlannedStep(ARRIVAL, "ask the group where it has this instance", ARRIVAL_SECONDS))
     if notice.kind is NoticeKind.LEAVE_POOL:
         steps += _start_units(config)
-    elif notice.completes is not None:
-        steps.append(PlannedStep(ARRIVAL, "ask the group whether this is a new instance", ARRIVAL_SECONDS))
     for index, command in enumerate(config.launch.command):
         what = f"run {command.argv[0]}"
         steps.append(PlannedStep(f"{WARM_UP}.{index + 1}", what, command.timeout, index=index))

@@ -35,7 +35,7 @@ class Runner:
         ended: steps that came to an end before a crash; they are not run again.
         make: makes the step that is planned.
         complete: answers the group in the time of its `Work`; None where no answer is owed.
-        failure: the answer when a step has failed.
+        failure: the answer when a step has failed, `success`: when none has.
         gone: when the machine itself is gone; None where it waits for us.
     """
 
@@ -51,6 +51,7 @@ class Runner:
         complete: Complete | None,
         failure: ActionResult,
         gone: Deadline | None = None,
+        success: ActionResult = ActionResult.CONTINUE,
     ) -> None:
         self._plan = plan
         self._deadline = deadline
@@ -62,6 +63,7 @@ class Runner:
         self._complete = complete
         self._failure = failure
         self._gone = gone
+        self._success = success
         self.reports: list[StepReport] = []
         self._from = deadline.at - plan.total
 
@@ -196,7 +198,7 @@ class Runner:
             self.reports.append(self._before[COMPLETE])
             return
         complete = self._complete
-        result = self._failure if self.outcome is Outcome.FAILED else ActionResult.CONTINUE
+        result = self._failure if self.outcome is Outcome.FAILED else self._success
         # The deadline is ours, not the group's: as long as that may still want the answer, it gets it.
         seconds = max(self._deadline.remaining(), ANSWER_SECONDS)
         deadline = self._gone or Deadline.after(seconds, self._deadline.now)

@@ -12,7 +12,7 @@ from lifecycle_agent.deadline import Deadline, boottime
 from lifecycle_agent.journal import Journal, Recorded, boot_id
 from lifecycle_agent.logline import utc
 from lifecycle_agent.model import COMPLETE, DRAINING, Notice, NoticeKind, Outcome, StepReport
-from lifecycle_agent.transition.plan import COMMAND, HTTP, time_for
+from lifecycle_agent.transition.plan import COMMAND, HTTP, START_UNITS, time_for
 
 
 @dataclass(frozen=True)
@@ -120,8 +120,8 @@ def _done_before(history: Sequence[Recorded], notice: Notice) -> dict[str, StepR
     They may not bear being run twice, against an app that has stopped. Everything else can be done
     again, and is: the app may have been started since.
     """
-    last = history[-1] if history else None
-    if last is None or not _goes_on_from(last, notice):
+    last = _right_before(history, notice)
+    if last is None:
         return {}
     went_well = (Outcome.DONE, Outcome.WARNED)
     return {
@@ -131,22 +131,38 @@ def _done_before(history: Sequence[Recorded], notice: Notice) -> dict[str, StepR
     }
 
 
-def _goes_on_from(before: Recorded, notice: Notice) -> bool:
-    """Whether the transition for `notice` goes on from the one right before it."""
-    if before.boot != boot_id() or before.notice.only_told or notice.only_told:
-        return False
-    return (
-        before.notice.kind in DRAINING
-        and notice.kind in (*DRAINING, *_GOING_DOWN)
-        and notice.kind is not NoticeKind.DRAIN
-    )
+def _right_before(history: Sequence[Recorded], notice: Notice) -> Recorded | None:
+    """The drain that the transition for `notice` goes on from: nothing has brought the app back since."""
+    for each in reversed(history):
+        if each.boot != boot_id():
+            return None
+        if not _left_the_app(each):
+            return each if _goes_on_from(each.notice, notice) else None
+    return None
+
+
+def _left_the_app(recorded: Recorded) -> bool:
+    """Whether it has changed nothing for the app: people were told, or a way back had not started it yet."""
+    way_back = recorded.notice.kind in (NoticeKind.UNDRAIN, NoticeKind.LEAVE_POOL)
+    cut_off = recorded.outcome is None and START_UNITS not in recorded.ended
+    return recorded.notice.only_told or (way_back and cut_off)
+
+
+def _goes_on_from(before: Notice, notice: Notice) -> bool:
+    """Whether a transition for `notice` goes on from one for `before`."""
+    drained = before.kind in DRAINING or (before.kind is NoticeKind.LAUNCH and before.into_pool)
+    by_hand = notice.kind is NoticeKind.DRAIN  # a person may repeat it
+    return drained and not by_hand and notice.kind in (*DRAINING, *_GOING_DOWN)
 
 
 def _named_after(history: Sequence[Recorded], transition_id: str, notice: Notice) -> str:
+    """The first one of those that go on from each other: it has given the commands their names."""
     names = [each.transition_id for each in history]
     place = names.index(transition_id) if transition_id in names else len(names)
-    before = history[place - 1] if place else None
-    return before.transition_id if before is not None and _goes_on_from(before, notice) else transition_id
+    before = _right_before(history[:place], notice)
+    if before is None:
+        return transition_id
+    return _named_after(history, before.transition_id, before.notice)
 
 
 _GOING_DOWN = (NoticeKind.SHUTDOWN, NoticeKind.REBOOT)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from lifecycle_agent.config import Config
-from lifecycle_agent.model import Notice, NoticeKind, Observation, Outcome, TargetState
+from lifecycle_agent.model import LifecycleTransition, Notice, NoticeKind, Observation, Outcome, TargetState
 from lifecycle_agent.standing import Phase, Standing
 from lifecycle_agent.watch.decision import Decision, Memory, Record, Start, Stay, start
 from lifecycle_agent.watch.ending import end
@@ -32,7 +32,7 @@ _LEVELS = {
     NoticeKind.SPOT: _URGENT,
     NoticeKind.SHUTDOWN: _URGENT,
     NoticeKind.REBOOT: _URGENT,
-    NoticeKind.DRAIN: _ADVICE,
+    NoticeKind.STAY_DRAINED: _ADVICE,
     NoticeKind.REBALANCE: _ADVICE,
     NoticeKind.MAINTENANCE: _ADVICE,
     **dict.fromkeys(_RECORDED, _ADVICE),
@@ -55,6 +55,9 @@ def decide(seen: Observation, memory: Memory, now: float, config: Config) -> Dec
         notice = row.notice(seen, standing, now, config)
         if notice is None or (running is not None and not _interrupts(notice, running)):
             continue
+        if notice.kind is NoticeKind.SPOT and _answers_launching(running):
+            # It goes before it has come: the group is told so, and launches another one.
+            notice = replace(notice, completes=LifecycleTransition.LAUNCHING)
         if notice.kind in _RECORDED:
             return Record(notice, f"on record: {notice.reason}")
         if running is None and _can_wait(notice):
@@ -81,6 +84,10 @@ def _interrupts(notice: Notice, running: Notice) -> bool:
     if running.only_told:
         return level is _URGENT  # over in a moment
     return level > _level(running) or level == _level(running) == _GROUP
+
+
+def _answers_launching(running: Notice | None) -> bool:
+    return running is not None and running.completes is LifecycleTransition.LAUNCHING
 
 
 def _can_wait(notice: Notice) -> bool:

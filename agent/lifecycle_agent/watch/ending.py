@@ -59,6 +59,9 @@ def end(seen: Observation, ending: Ending, memory: Memory, now: float, config: C
         if ending is Ending.REBOOT:
             return Leave("the machine reboots; the group takes it away after that")
         return start(replace(termination(now), ends=ends))
+    if standing.phase is Phase.NEW and config.launches:
+        # A launch that has not begun: to the group it is none in service, and is to begin after a boot.
+        return Leave("the machine goes down before its launch, which begins when it is up again")
     drained = standing.phase is Phase.DRAINED
     if seen.target in (*POOL, TargetState.STANDBY) or (standing.phase not in SERVING and not drained):
         return Leave("the machine goes down; it is not in service, so nothing is done")

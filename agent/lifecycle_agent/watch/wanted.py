@@ -46,7 +46,12 @@ def _spot(seen: Observation, standing: Standing, now: float, config: Config) -> 
     notice = Notice(NoticeKind.SPOT, f"EC2 is to {spot.what} this spot instance", now, event=spot.event)
     if action == "notify":
         return replace(notice, only_told=True)
-    return replace(notice, completes=_TERMINATING, if_asked=True, ends=interruption(seen, now, config))
+    launching = seen.target in (TargetState.IN_SERVICE, *POOL) and config.launches
+    not_launched = standing.phase is Phase.NEW or (
+        standing.phase is Phase.POOLED and seen.target is TargetState.IN_SERVICE
+    )
+    completes = _LAUNCHING if launching and not_launched else _TERMINATING
+    return replace(notice, completes=completes, if_asked=True, ends=interruption(seen, now, config))
 
 
 def _enter_pool(seen: Observation, standing: Standing, now: float, config: Config) -> Notice | None:
@@ -123,7 +128,11 @@ def _back(seen: Observation, standing: Standing, now: float, config: Config) -> 
     match phase:
         case Phase.STANDBY if seen.target is TargetState.IN_SERVICE:
             return Notice(NoticeKind.UNDRAIN, "the group takes this instance back from standby", now)
-        case Phase.INTERRUPTED if seen.spot is None and _interruption_is_over(standing, now):
+        case Phase.INTERRUPTED if seen.spot is not None or not _interruption_is_over(standing, now):
+            return None
+        case Phase.INTERRUPTED if standing.by is not None and standing.by.completes is _LAUNCHING:
+            return Notice(NoticeKind.LAUNCH, "the spot interruption is over", now, target=seen.target)
+        case Phase.INTERRUPTED:
             return Notice(undrain, "the spot interruption is over", now)
         case Phase.ADVISED if standing.kind is NoticeKind.MAINTENANCE and _maintenance_is_over(
             seen, standing
@@ -145,10 +154,13 @@ def _back(seen: Observation, standing: Standing, now: float, config: Config) -> 
 
 def _stay_drained(seen: Observation, standing: Standing, now: float, config: Config) -> Notice | None:
     """What a boot has started again, of an instance that is to stay out of service."""
-    if standing.this_boot or standing.by is None or not _wanted_in_service(seen):
+    if standing.by is None or seen.problem:
         return None
-    if standing.phase is Phase.DRAINED:
-        return Notice(NoticeKind.DRAIN, "drained by hand before the machine was booted", now)
+    cut_off = standing.kind is NoticeKind.STAY_DRAINED and not standing.finished
+    if standing.phase is Phase.DRAINED and (cut_off or not standing.this_boot):
+        return Notice(NoticeKind.STAY_DRAINED, "drained by hand before the machine was booted", now)
+    if standing.this_boot:
+        return None
     if standing.phase is Phase.ADVISED and standing.kind is NoticeKind.REBALANCE:
         reason = f"{standing.by.reason.partition(';')[0]}; the machine was booted since"
         return Notice(standing.by.kind, reason, now, event=standing.by.event)
@@ -276,7 +288,7 @@ PRECEDENCE = (
     Row("detach", "target `Detached`", "put on record, the app is left as it is; no hook", _detach),
     Row("attach", "target `InService`, of a detached instance", "put on record; no hook", _attach),
     Row(
-        "stay drained",
+        "stay-drained",
         "the machine was booted, and was drained by hand or on advice before",
         "the same drain again: a boot has started the app",
         _stay_drained,

@@ -1,0 +1,112 @@
+"""What a transition goes on from: the drain right before it, whatever has passed in between."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from lifecycle_agent.config import Config
+from lifecycle_agent.deadline import boottime
+from lifecycle_agent.journal import Journal
+from lifecycle_agent.model import (
+    LifecycleTransition,
+    NamedAction,
+    Notice,
+    NoticeKind,
+    Outcome,
+    StepReport,
+    TargetState,
+)
+from lifecycle_agent.transition.plan import COMMAND, HTTP, START_UNITS
+from lifecycle_agent.transition.take_up import Transition
+
+ONE, TWO, CALL = f"{COMMAND}.1", f"{COMMAND}.2", f"{HTTP}.1"
+TERMINATE = NoticeKind.TERMINATE
+
+
+def notice(kind: NoticeKind, only_told: bool = False, target: TargetState | None = None) -> Notice:
+    return Notice(kind, kind.value, boottime(), only_told=only_told, target=target)
+
+
+class Past:
+    """A journal, and transitions that are in it."""
+
+    def __init__(self, directory: Path) -> None:
+        self.journal = Journal(directory, "i-1")
+
+    def had(self, about: Notice, *steps: str, over: bool = True, failed: str = "") -> str:
+        transition = Transition.take_up(about, Config(), self.journal)
+        for step in steps:
+            self.journal.step_ended(StepReport(step, Outcome.DONE, ""))
+        if failed:
+            self.journal.step_ended(StepReport(failed, Outcome.FAILED, ""))
+        if over:
+            self.journal.over(Outcome.DONE, "")
+        return transition.transition_id
+
+    def takes_up(self, about: Notice) -> Transition:
+        return Transition.take_up(about, Config(), self.journal)
+
+
+@pytest.fixture
+def past(tmp_path: Path) -> Past:
+    return Past(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        *(NoticeKind.DRAIN, NoticeKind.STAY_DRAINED, NoticeKind.STANDBY, NoticeKind.SPOT),
+        *(NoticeKind.REBALANCE, NoticeKind.MAINTENANCE, NoticeKind.ENTER_POOL),
+    ],
+)
+@pytest.mark.parametrize("over", [True, False], ids=["over", "cut off"])
+def test_the_apps_commands_are_not_repeated(past: Past, before: NoticeKind, over: bool) -> None:
+    earlier = past.had(notice(before), ONE, CALL, "discovery.out_of_service", over=over, failed=TWO)
+    transition = past.takes_up(notice(TERMINATE))
+    assert set(transition.ended) == {ONE, CALL}
+    assert transition.commands == earlier, "one of its commands may still run"
+
+
+def test_nor_after_what_came_between_and_left_the_app_alone(past: Past) -> None:
+    past.had(notice(NoticeKind.DRAIN), ONE)
+    past.had(notice(NoticeKind.REBALANCE, only_told=True))
+    past.had(notice(NoticeKind.UNDRAIN), over=False)  # cut off before it had started anything
+    assert set(past.takes_up(notice(TERMINATE)).ended) == {ONE}
+
+
+@pytest.mark.parametrize("steps", [(START_UNITS,), ()], ids=["units started", "nothing to start"])
+def test_once_the_app_is_back_they_are(past: Past, steps: tuple[str, ...]) -> None:
+    past.had(notice(NoticeKind.STANDBY), ONE)
+    past.had(notice(NoticeKind.UNDRAIN), *steps, over=not steps)
+    assert past.takes_up(notice(TERMINATE)).ended == {}
+
+
+def test_on_the_way_into_the_pool_a_new_instance_has_run_them_too(past: Past) -> None:
+    past.had(notice(NoticeKind.LAUNCH, target=TargetState.WARMED_STOPPED), ONE, over=False)
+    assert set(past.takes_up(notice(TERMINATE)).ended) == {ONE}
+
+
+def test_a_launch_into_service_has_not(past: Past) -> None:
+    past.had(notice(NoticeKind.LAUNCH, target=TargetState.IN_SERVICE), "launch.command.1")
+    assert past.takes_up(notice(TERMINATE)).ended == {}
+
+
+def test_a_person_may_repeat_them(past: Past) -> None:
+    past.had(notice(NoticeKind.DRAIN), ONE)
+    assert past.takes_up(notice(NoticeKind.DRAIN)).ended == {}
+
+
+def test_the_first_of_several_gives_the_commands_their_names(past: Past) -> None:
+    first = past.had(notice(NoticeKind.DRAIN), over=False)
+    past.had(notice(NoticeKind.SPOT), over=False)
+    assert past.takes_up(notice(TERMINATE)).commands == first
+
+
+def test_the_action_that_an_event_has_named_is_kept(past: Past) -> None:
+    action = NamedAction("orders", "drain", "token")
+    named = Notice(TERMINATE, "by an event", boottime(), LifecycleTransition.TERMINATING, action=action)
+    past.had(named, over=False)
+    plain = Notice(TERMINATE, "seen", boottime(), LifecycleTransition.TERMINATING)
+    assert past.takes_up(plain).notice.action == action
