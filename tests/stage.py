@@ -121,6 +121,21 @@ class Stage:
         instance = {"app": APP, "hostName": "ip-10-0-0-7", "ipAddr": ADDRESS, "dataCenterInfo": center}
         self.eureka.registry.register(APP, {"instance": {**instance, "instanceId": "orders:1"}})
 
+    def keep_renewing(self) -> None:
+        """What a live app's client does: it renews the lease, and registers again where that is refused."""
+        over = threading.Event()
+
+        def renew() -> None:
+            while not over.wait(0.1):
+                there = self.eureka.registry.anywhere("orders:1") is not None
+                if there and not self.eureka.registry.renew(APP, "orders:1"):
+                    self.register()
+
+        renewing = threading.Thread(target=renew, daemon=True)
+        renewing.start()
+        self._stack.callback(renewing.join)
+        self._stack.callback(over.set)
+
     def configure(self, text: str = "", settle: str = "0s", poll: str = "200ms") -> None:
         """Write the configuration: the registry, an app that needs no draining, and `text`."""
         self.config_path.write_text(

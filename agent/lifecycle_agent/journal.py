@@ -19,7 +19,7 @@ from lifecycle_agent import __version__
 from lifecycle_agent.deadline import boottime
 from lifecycle_agent.files import regular_only
 from lifecycle_agent.logline import logger, utc
-from lifecycle_agent.model import COMPLETE, Notice, NoticeKind, Outcome, StepReport
+from lifecycle_agent.model import COMPLETE, ENOUGH, Notice, NoticeKind, Outcome, StepReport
 
 FORMAT = 1
 MOST_BYTES = 8 * 1024 * 1024  # a transition writes some 20 KiB; beyond this the oldest lines are not read
@@ -37,6 +37,8 @@ class Recorded:
         attempts: how many processes took it up.
         reboots: how often the machine was booted since it began; a command may be what reboots it.
         outcome: None while it is not over.
+        over_at: when it came to its end, seconds on the clock of its boot; 0 while it is not over.
+        ended_at: the same on the wall clock, ISO 8601 in UTC; empty while it is not over.
     """
 
     transition_id: str
@@ -48,6 +50,8 @@ class Recorded:
     attempts: int = 0
     reboots: int = 0
     outcome: Outcome | None = None
+    over_at: float = 0.0
+    ended_at: str = ""
     _deaths: int = 0
     _taken: bool = False
 
@@ -56,6 +60,17 @@ class Recorded:
         """Whether it is over, and the group is not owed an answer by it any more."""
         unanswered = COMPLETE in self.ended and self.ended[COMPLETE].outcome is Outcome.FAILED
         return self.outcome is not None and not (self.notice.kind is NoticeKind.TERMINATE and unanswered)
+
+    @property
+    def found(self) -> bool:
+        """Whether it was a launch that has found the instance in service already."""
+        return any(report.data.get(ENOUGH) for report in self.ended.values())
+
+    @property
+    def answered(self) -> bool:
+        """Whether the group has had its answer by it."""
+        complete = self.ended.get(COMPLETE)
+        return complete is not None and complete.outcome in (Outcome.DONE, Outcome.WARNED)
 
     @property
     def deaths(self) -> int:
@@ -221,6 +236,8 @@ def _apply(history: list[Recorded], line: Mapping[str, Any]) -> None:
         recorded.ended[report.name] = report
     elif event == "over":
         recorded.outcome = Outcome(line["outcome"])
+        recorded.over_at, recorded.ended_at = _finite(line["at"]), _text(line["time"])
+        recorded.lay_down()
 
 
 def _recorded(line: Mapping[str, Any]) -> Recorded:

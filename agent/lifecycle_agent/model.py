@@ -253,6 +253,8 @@ class Notice:
         )
 
 
+# In a step's data: whether it has found that nothing else is to be done, and no answer is owed to the group.
+ENOUGH = "enough"
 COMPLETE = "complete"  # the name of the last step, the answer to the group; it outlives a reboot
 
 

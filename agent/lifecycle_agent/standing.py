@@ -93,7 +93,7 @@ class Standing:
                 return Phase.IN_SERVICE if well else Phase.OUT
             case NoticeKind.SHUTDOWN | NoticeKind.REBOOT:
                 return self.phase if self.phase in _HELD else Phase.OUT
-            case NoticeKind.DRAIN if outcome is None and not this_boot:
+            case NoticeKind.DRAIN if outcome is None and not this_boot and self.phase is not Phase.DRAINED:
                 return Phase.OUT  # whoever was at it has gone with the machine
         return _PHASES[notice.kind]
 
@@ -108,5 +108,10 @@ def standing(history: Iterable[Recorded], boot: str, since: Standing = Standing(
     """
     now = since
     for each in history:
-        now = now.after(each.notice, each.outcome if each.settled else None, each.boot == boot)
+        if each.found:
+            # Put on record, and nothing else was done: whatever stood there before stands.
+            found = replace(each.notice, kind=NoticeKind.FOUND)
+            now = now.after(found, Outcome.DONE, each.boot == boot) if now.phase is Phase.NEW else now
+        else:
+            now = now.after(each.notice, each.outcome if each.settled else None, each.boot == boot)
     return now

@@ -122,7 +122,8 @@ class Job(Stage):
             text = (self.directory / "state" / "journal.jsonl").read_text()
         except FileNotFoundError:
             return []
-        return [json.loads(line) for line in text.splitlines()]
+        whole = text[: text.rfind("\n") + 1]  # the last one may be on its way
+        return [json.loads(line) for line in whole.splitlines()]
 
     def boundaries(self) -> list[str]:
         """The journal's lines in short."""

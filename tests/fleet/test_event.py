@@ -409,6 +409,7 @@ def prepared(job: Job) -> str:
     """A hook and a configuration for new instances; returns where the warm-up leaves its line."""
     job.group.add_hook("warm-up", LifecycleTransition.LAUNCHING, heartbeat_timeout=600)
     warm = job.directory / "warm"
+    job.keep_renewing()
     job.configure_all(
         f"""launch = "warm-up"
         [[launch.command]]
@@ -465,10 +466,6 @@ def test_into_the_warm_pool_and_out_of_it_and_back(job: Job) -> None:
         expected.append(said["detail"]["LifecycleActionToken"])
 
         agent = job.start("drain", "--event", written(job, said))
-        if turn == "leave_pool":
-            until(lambda: job.asked("DELETE", "/status"))
-            job.register()  # as the app does when its renewal is answered with 404
-
         assert agent.wait() == 0, agent.lines
         kinds.append(job.report()["notice"]["kind"])
         until(lambda: not job.group.state(INSTANCE).endswith((":Wait", ":Proceed")))
@@ -478,3 +475,41 @@ def test_into_the_warm_pool_and_out_of_it_and_back(job: Job) -> None:
     assert tokens(job, "CompleteLifecycleAction") == expected
     assert warm.exists()
     assert job.status_in_registry() == "OUT_OF_SERVICE"  # of an app whose units are not ours to stop
+
+
+def test_an_event_that_comes_again_touches_nothing(job: Job) -> None:
+    """EventBridge delivers at least once: a second time, and when the instance was drained since."""
+    warm = Path(prepared(job))
+    job.group.launch(INSTANCE)
+    until(lambda: job.group.state(INSTANCE) == "Pending:Wait")
+    event = written(job, job.group.event(INSTANCE))
+    assert job.by_hand("drain", "--event", event).code == 0
+    until(lambda: job.group.state(INSTANCE) == "InService")
+    assert job.by_hand("drain").code == 0
+    before = len(job.journal())
+
+    ran = job.by_hand("drain", "--event", event)
+
+    assert ran.code == 0, ran
+    assert "has its answer already" in ran.err
+    assert len(job.journal()) == before
+    assert warm.read_text() == "warm\n"
+    assert job.answers() == ["CONTINUE"]
+
+
+def test_what_the_service_has_answered_is_not_done_again_by_the_event(job: Job) -> None:
+    """Another hook still holds the group, so that nothing but the journal tells."""
+    warm = Path(prepared(job))
+    job.group.add_hook("CodeDeploy-managed-hook", LifecycleTransition.LAUNCHING, heartbeat_timeout=600)
+    job.group.launch(INSTANCE)
+    until(lambda: job.group.state(INSTANCE) == "Pending:Wait")
+    event = job.group.event(INSTANCE, "warm-up")
+    job.start()
+    until(lambda: job.answers() == ["CONTINUE"])
+    until(lambda: any(line["event"] == "over" for line in job.journal()))
+
+    ran = job.by_hand("drain", "--event", written(job, event))
+
+    assert ran.code == 0, ran
+    assert warm.read_text() == "warm\n"
+    assert job.answers() == ["CONTINUE"]

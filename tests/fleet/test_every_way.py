@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import threading
 from collections import Counter
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
@@ -14,8 +13,8 @@ import pytest
 
 from lifecycle_agent.model import ActionResult, LifecycleTransition
 from lifecycle_agent.rehearsal.group_faults import Fault
-from tests.fleet.job import REGISTRATION, Job
-from tests.stage import APP, HOOK, INSTANCE, Agent, until
+from tests.fleet.job import Job
+from tests.stage import HOOK, INSTANCE, Agent, until
 
 pytestmark = pytest.mark.once
 
@@ -37,24 +36,10 @@ timeout = "{timeout}"
 class Life(Job):
     """A job whose instance comes and goes in every way, with an app that renews its lease."""
 
-    def __init__(self, directory: Path) -> None:
-        super().__init__(directory)
-        self._over = threading.Event()
-
     def __enter__(self) -> Life:
         super().__enter__()
-        renewing = threading.Thread(target=self._renew, daemon=True)
-        renewing.start()
-        self._stack.callback(renewing.join)
-        self._stack.callback(self._over.set)
+        self.keep_renewing()
         return self
-
-    def _renew(self) -> None:
-        """What a live app's client does: it registers again where its renewal is refused."""
-        registry = self.eureka.registry
-        while not self._over.wait(0.1):
-            if self.registered() and not registry.renew(APP, REGISTRATION):
-                self.register()
 
     def launches(self, then: str = "true", timeout: str = "30s", more: str = "") -> Path:
         """Configure a launch; what it is ready by is the file that is returned."""
@@ -170,7 +155,7 @@ def test_the_first_one_of_a_group_may_be_there_before_the_hook(life: Life) -> No
     life.group.launch(INSTANCE)
     agent = life.start()
     until(lambda: life.over("launch"))
-    assert agent.said("put on record") or agent.said("no lifecycle hook for this: no answer is owed")
+    until(lambda: agent.said("put on record") or agent.said("no lifecycle hook for this: no answer is owed"))
     assert "CompleteLifecycleAction" not in life.asked_of_group()
 
 
@@ -420,3 +405,17 @@ def test_undrain_is_refused_where_the_group_wants_something_else(life: Life) -> 
     message, hint = life.by_hand("undrain").assert_two_lines()
     assert "wants i-0123456789abcdef0 Standby: it cannot go back into service" in message
     assert "ExitStandby" in hint
+
+
+@pytest.mark.parametrize("command", ["drain", "undrain"])
+def test_a_launch_that_owes_its_answer_is_not_taken_over_by_hand(life: Life, command: str) -> None:
+    ready = life.launches()
+    life.new()
+    life.start()
+    until(lambda: life.transition().get("step") == "launch.ready")
+    message, hint = life.by_hand(command).assert_two_lines()
+    assert "the group is launching this instance" in message
+    assert "complete --result ABANDON" in hint
+    ready.touch()
+    until(lambda: life.group.state(INSTANCE) == "InService")
+    assert life.kinds() == ["launch"]

@@ -9,8 +9,8 @@ import pytest
 from lifecycle_agent.clients.autoscaling import GroupError, Membership, Refusal
 from lifecycle_agent.deadline import Deadline
 from lifecycle_agent.errors import StepFailed
-from lifecycle_agent.model import LifecycleState
-from lifecycle_agent.steps import ENOUGH, Done
+from lifecycle_agent.model import ENOUGH, LifecycleState
+from lifecycle_agent.steps import Done
 from lifecycle_agent.steps.arrival import UNKNOWN_SECONDS, Arrival
 
 Says = Callable[[], Membership | None]

@@ -15,8 +15,16 @@ from lifecycle_agent.deadline import Deadline
 from lifecycle_agent.errors import Interrupted, StepFailed
 from lifecycle_agent.files import StatusFile
 from lifecycle_agent.journal import Journal, Recorded
-from lifecycle_agent.model import ActionResult, LifecycleTransition, Notice, NoticeKind, Outcome, StepReport
-from lifecycle_agent.steps import ENOUGH, Done, StepRun, Work
+from lifecycle_agent.model import (
+    ENOUGH,
+    ActionResult,
+    LifecycleTransition,
+    Notice,
+    NoticeKind,
+    Outcome,
+    StepReport,
+)
+from lifecycle_agent.steps import Done, StepRun, Work
 from lifecycle_agent.transition import worker
 from lifecycle_agent.transition.conduct import _told_to_stop
 from lifecycle_agent.transition.plan import ANSWER_SECONDS, Plan, PlannedStep, When

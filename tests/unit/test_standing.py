@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from lifecycle_agent.journal import Journal, boot_id
-from lifecycle_agent.model import COMPLETE, Notice, NoticeKind, Outcome, StepReport, TargetState
+from lifecycle_agent.model import COMPLETE, ENOUGH, Notice, NoticeKind, Outcome, StepReport, TargetState
 from lifecycle_agent.standing import Phase, Standing, standing
 from lifecycle_agent.watch.record import Record
 
@@ -140,3 +140,35 @@ def test_and_what_is_written_after_it_counts_from_there(tmp_path: Path, journal:
     assert record.ended(notice(NoticeKind.STANDBY), FAILED).phase is Phase.STANDBY
     write(journal, notice(NoticeKind.UNDRAIN), DONE)
     assert record.standing().phase is Phase.IN_SERVICE
+
+
+def test_a_launch_that_found_it_in_service_leaves_it_where_it_stood(journal: Journal) -> None:
+    """Also one that an event of long ago has asked for, into a pool that it is not in."""
+    late = notice(NoticeKind.LAUNCH, TargetState.WARMED_STOPPED)
+
+    def found() -> None:
+        journal.begin(f"late-{len(journal.history())}", late, 100.0)
+        journal.step_ended(StepReport("launch.arrival", DONE, "found", data={ENOUGH: True}))
+        journal.over(DONE, "")
+
+    found()
+    assert stands(journal).phase is Phase.IN_SERVICE
+    write(journal, notice(NoticeKind.DRAIN), DONE)
+    found()
+    assert stands(journal).phase is Phase.DRAINED
+
+
+def test_a_second_drain_that_a_boot_cuts_off_takes_nothing_back(journal: Journal) -> None:
+    write(journal, notice(NoticeKind.DRAIN), DONE)
+    write(journal, notice(NoticeKind.DRAIN), None)
+    later = standing(journal.history(), "another")
+    assert (later.phase, later.this_boot) == (Phase.DRAINED, False)
+
+
+def test_what_a_person_begins_right_after_is_not_overlooked(tmp_path: Path, journal: Journal) -> None:
+    record = Record(tmp_path, INSTANCE)
+    write(journal, notice(NoticeKind.RETURN), DONE)
+    write(journal, notice(NoticeKind.DRAIN), None)
+    assert record.ended(notice(NoticeKind.RETURN), DONE).phase is Phase.DRAINED
+    journal.over(DONE, "")
+    assert record.standing().finished

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from lifecycle_agent.config import Config
 from lifecycle_agent.deadline import boottime
 from lifecycle_agent.journal import Journal
 from lifecycle_agent.model import (
+    COMPLETE,
     LifecycleTransition,
     NamedAction,
     Notice,
@@ -19,7 +21,7 @@ from lifecycle_agent.model import (
     TargetState,
 )
 from lifecycle_agent.transition.plan import COMMAND, HTTP, START_UNITS
-from lifecycle_agent.transition.take_up import Transition
+from lifecycle_agent.transition.take_up import Transition, already_over
 
 ONE, TWO, CALL = f"{COMMAND}.1", f"{COMMAND}.2", f"{HTTP}.1"
 TERMINATE = NoticeKind.TERMINATE
@@ -110,3 +112,26 @@ def test_the_action_that_an_event_has_named_is_kept(past: Past) -> None:
     past.had(named, over=False)
     plain = Notice(TERMINATE, "seen", boottime(), LifecycleTransition.TERMINATING)
     assert past.takes_up(plain).notice.action == action
+
+
+def test_what_was_cut_off_before_it_had_done_anything_is_looked_past(past: Past) -> None:
+    into_pool = notice(NoticeKind.LAUNCH, target=TargetState.WARMED_HIBERNATED)
+    past.had(into_pool, ONE)
+    past.had(into_pool, over=False)
+    assert set(past.takes_up(notice(TERMINATE)).ended) == {ONE}
+
+
+def test_what_a_person_did_while_a_termination_was_dead_is_not_repeated(past: Past) -> None:
+    past.had(notice(TERMINATE), "discovery.out_of_service", over=False)
+    past.had(notice(NoticeKind.DRAIN), ONE, over=False)
+    transition = past.takes_up(notice(TERMINATE))
+    assert transition.recorded is not None
+    assert set(transition.ended) == {"discovery.out_of_service", ONE}
+
+
+def test_a_launch_that_another_process_has_finished_meanwhile_is_over(past: Past) -> None:
+    seen = Notice(NoticeKind.LAUNCH, "seen", boottime(), LifecycleTransition.LAUNCHING)
+    assert already_over(seen, past.journal) is None
+    past.had(replace(seen, reason="by an event"), COMPLETE)
+    assert already_over(seen, past.journal) is Outcome.DONE
+    assert already_over(replace(seen, seen_at=boottime() + 1), past.journal) is None

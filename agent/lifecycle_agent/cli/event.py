@@ -6,7 +6,10 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
+
+import click
 
 from lifecycle_agent import config, logline
 from lifecycle_agent.cli import Settings
@@ -19,9 +22,10 @@ from lifecycle_agent.clients.identity import machine_itself
 from lifecycle_agent.config import Config
 from lifecycle_agent.deadline import Deadline, boottime
 from lifecycle_agent.errors import MetadataUnavailableError, UsageError
-from lifecycle_agent.files import read_regular
+from lifecycle_agent.files import read_regular, state_dir
+from lifecycle_agent.journal import Journal
 from lifecycle_agent.logline import logger
-from lifecycle_agent.model import LifecycleTransition, Machine, Notice
+from lifecycle_agent.model import POOL, LifecycleTransition, Machine, Notice
 from lifecycle_agent.transition.completion import CODEDEPLOY_PREFIX, EARLY_SECONDS, Next, after_refusal
 from lifecycle_agent.watch.imds import MetadataClient
 
@@ -56,6 +60,9 @@ def carry_out_event(settings: Settings, source: str, reason: str | None, dry_run
         )
         if dry_run:
             print_plan(notice, loaded)
+            return
+        if _is_answered(event, Journal(state_dir(loaded.agent.state_dir), machine.instance_id)):
+            click.echo("the lifecycle action of this event has its answer already: nothing is done", err=True)
             return
         _check_with_the_group(event, AutoScaling(machine.region, machine.instance_id).membership)
         _warn_of_another_hook(event, loaded)
@@ -95,6 +102,29 @@ def _this_machine(event: LifecycleEvent, loaded: Config) -> Machine:
     return machine
 
 
+def _is_answered(event: LifecycleEvent, journal: Journal) -> bool:
+    """Whether an action that was answered here is the event's, or is a later one of the same hook's kind.
+
+    EventBridge delivers at least once, and the service may have seen the same in the metadata.
+    """
+    sent = time.time() - event.age + 1.0  # events have whole seconds
+    for each in journal.history():
+        action = each.notice.action
+        if not each.answered or each.notice.completes is not event.transition:
+            continue
+        if (action is not None and action.token == event.action.token) or _wall(each.ended_at) >= sent:
+            return True
+    return False
+
+
+def _wall(text: str) -> float:
+    """The journal's wall clock in seconds; 0 for one that cannot be read."""
+    try:
+        return datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp()
+    except ValueError:
+        return 0.0
+
+
 def _check_with_the_group(event: LifecycleEvent, ask: Callable[[Deadline], Membership | None]) -> None:
     """Refuse an event of another group, or of an action that is over; where nobody answers, it is believed.
 
@@ -111,16 +141,15 @@ def _check_with_the_group(event: LifecycleEvent, ask: Callable[[Deadline], Membe
         return
     if found.group != event.action.group:
         raise _other_group(event, found.group)
-    terminating = event.transition is LifecycleTransition.TERMINATING
-    if (
-        terminating
-        and event.age > EARLY_SECONDS
-        and after_refusal(found.state, event.transition) is Next.EARLY
-    ):
+    following = after_refusal(found.state, event.transition)
+    late = event.age > EARLY_SECONDS and following is Next.EARLY
+    launched = event.transition is LifecycleTransition.LAUNCHING and following is Next.ANSWERED
+    if late or (launched and found.state.word not in [state.value for state in POOL]):
         raise UsageError(
             f"the event is {event.age:.0f} s old, and the group has {event.instance_id} {found.state.word}:"
             " what it asked for is over",
-            "nothing was done; `lifecycle-agent drain` takes the instance out by hand",
+            "nothing was done; "
+            + ("it is launched already" if launched else "`lifecycle-agent drain` takes it out by hand"),
         )
 
 

@@ -15,9 +15,10 @@ from lifecycle_agent import config, logline
 from lifecycle_agent.cli import Settings
 from lifecycle_agent.cli.screen import Screen
 from lifecycle_agent.config import Config
-from lifecycle_agent.deadline import boottime
+from lifecycle_agent.deadline import Deadline, boottime
 from lifecycle_agent.errors import Interrupted, LifecycleAgentError, LockedError
-from lifecycle_agent.files import StatusFile, regular_only, runtime_dir
+from lifecycle_agent.files import StatusFile, regular_only, runtime_dir, state_dir
+from lifecycle_agent.journal import Journal, boot_id
 from lifecycle_agent.logline import logger
 from lifecycle_agent.model import (
     COMPLETE,
@@ -53,6 +54,7 @@ def carry_out(
         machine = metadata.machine()
         if kind is NoticeKind.UNDRAIN:
             _may_go_back(metadata.observe().target, machine)
+        _not_in_a_launch(Journal(state_dir(loaded.agent.state_dir), machine.instance_id))
         code = in_turn(Notice(kind, reason, boottime(), completes), machine, loaded, screen, wait)
     leave(code)
 
@@ -81,6 +83,24 @@ def _may_go_back(target: TargetState | None, machine: Machine) -> None:
     raise LifecycleAgentError(
         f"the group wants {machine.instance_id} {target.value}: it cannot go back into service",
         "bring it back in the group (for standby: ExitStandby), and the agent follows",
+    )
+
+
+def _not_in_a_launch(journal: Journal) -> None:
+    """Refuse what would take the place of a launch, and leave its lifecycle action without an answer.
+
+    Raises:
+        LifecycleAgentError: the last transition is one that owes the group its answer.
+    """
+    last = journal.last()
+    if last is None or last.notice.completes is not LifecycleTransition.LAUNCHING or last.settled:
+        return
+    if last.boot != boot_id() or Deadline(last.ends).passed:
+        return  # nobody will finish that one
+    raise LifecycleAgentError(
+        f"the group is launching this instance, and waits for {last.transition_id}",
+        "let the service finish it (`lifecycle-agent status`), or have it replaced:"
+        " `lifecycle-agent complete --result ABANDON`",
     )
 
 
@@ -128,17 +148,19 @@ def show_plan(
 
 def print_plan(notice: Notice, loaded: Config) -> None:
     """The same for a notice."""
-    click.echo("\n".join(_plan_lines(make_plan(notice, loaded))))
+    launching = notice.completes is LifecycleTransition.LAUNCHING
+    key = "[launch] timeout" if launching else "[drain] timeout"
+    click.echo("\n".join(_plan_lines(make_plan(notice, loaded), key)))
 
 
-def _plan_lines(plan: Plan) -> list[str]:
+def _plan_lines(plan: Plan, key: str) -> list[str]:
     rows = [(step.name, f"{budget:.0f} s", step.what) for step, budget in plan.budgets()]
     if plan.completion_reserve:
         rows.append(("complete", f"{plan.completion_reserve:.0f} s", "answer the group's lifecycle hook"))
     column = max((len(row[0]) for row in rows), default=4)
     lines = [f"{'step':<{column}}  {'at most':>8}  what"]
     lines += [f"{name:<{column}}  {most:>8}  {what}" for name, most, what in rows]
-    lines.append(f"{plan.total:.0f} s for all of it ([drain] timeout); a step gets what is left of that,")
+    lines.append(f"{plan.total:.0f} s for all of it ({key}); a step gets what is left of that,")
     kept = [f"{step.reserve:.0f} s for {step.name}" for step in plan.steps if step.reserve]
     kept += [f"{plan.completion_reserve:.0f} s for complete"] if plan.completion_reserve else []
     lines.append("less what is kept for later: " + (", ".join(kept) or "nothing") + ".")

@@ -8,9 +8,6 @@ from typing import Any, Protocol
 
 from lifecycle_agent.deadline import Deadline
 
-# In a step's data: whether it has found that nothing else is to be done, and no answer is owed to the group.
-ENOUGH = "enough"
-
 
 @dataclass(frozen=True)
 class Done:

@@ -8,8 +8,8 @@ from typing import Protocol
 from lifecycle_agent.clients.autoscaling import GroupError, Membership, Refusal
 from lifecycle_agent.deadline import Deadline
 from lifecycle_agent.errors import StepFailed
-from lifecycle_agent.model import POOL
-from lifecycle_agent.steps import ENOUGH, Done, Work
+from lifecycle_agent.model import ENOUGH, POOL
+from lifecycle_agent.steps import Done, Work
 
 PAUSE = 1.0  # seconds between two questions, less up to half of it: a scaled-out fleet asks at once
 # Seconds for which a group that does not know the instance is asked again: what it says is a moment old.

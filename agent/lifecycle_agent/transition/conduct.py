@@ -59,7 +59,7 @@ def conduct(
     directory = state_dir(config.agent.state_dir)
     journal = Journal(directory, machine.instance_id)
     if already_over(notice, journal) is not None:
-        logger.info("this instance's termination is over already")
+        logger.info("%s is over already", notice.kind.value)
         return None
     transition = Transition.take_up(notice, config, journal)
     if notice.kind is NoticeKind.REBOOT and journal.broken:

@@ -10,7 +10,7 @@ from lifecycle_agent.clients.autoscaling import GroupError, Refusal
 from lifecycle_agent.deadline import Deadline
 from lifecycle_agent.errors import LifecycleAgentError
 from lifecycle_agent.logline import logger
-from lifecycle_agent.model import ActionResult, LifecycleTransition, NamedAction
+from lifecycle_agent.model import POOL, ActionResult, LifecycleState, LifecycleTransition, NamedAction
 from lifecycle_agent.transition.completion import GIVEN, Next, after_refusal, answer
 from lifecycle_agent.transition.our_hook import (
     LONGEST_BUSY_SECONDS,
@@ -101,7 +101,9 @@ class GroupSide(threading.Thread):
                 self._waiting = None
                 return
             self._found.set()
-            self._keep_alive(self._asked, self._until_asked(self._asked))
+            since = self._until_asked(self._asked)
+            if since is not None:
+                self._keep_alive(self._asked, since)
         except LifecycleAgentError as error:
             logger.error("%s; %s", error.message, error.hint)
             self._waiting = None
@@ -154,13 +156,14 @@ class GroupSide(threading.Thread):
         )
         return f"hook {asked.hook.name}, {result.value}: {told}" if told == GIVEN else told
 
-    def _until_asked(self, asked: Asked) -> float:
+    def _until_asked(self, asked: Asked) -> float | None:
         """Return when the group waits for our answer, or when nobody needs to know any more.
 
         With an event that is at once: the group sends it when it begins to wait.
 
         Returns:
-            Since when it may have been waiting, in seconds on the boot clock.
+            Since when it may have been waiting, in seconds on the boot clock; None where it does not wait
+            for an answer any more, or never has.
         """
         pause = LOOK_SECONDS
         since = self._deadline.now()
@@ -180,10 +183,10 @@ class GroupSide(threading.Thread):
             else:
                 state = membership.state if membership else None
                 following = after_refusal(state, self._transition)
-                if following not in (Next.WAIT, Next.EARLY):
+                if following in (Next.AGAIN, Next.ANSWERED, Next.RETAINED) and not self._may_ask_yet(state):
                     self._waiting = True
                     logger.info("%s (%s)", following.value, state.word if state else "gone")
-                    break
+                    return since if following is Next.AGAIN else None
                 since = looked
                 if following is Next.WAIT:
                     # It is on its way to asking: that holds until it says something else.
@@ -193,6 +196,11 @@ class GroupSide(threading.Thread):
             self._stopped.wait(pause * random.uniform(0.5, 1.0))  # noqa: S311
             pause = min(LONGEST_BUSY_SECONDS, pause * 1.5)
         return since
+
+    def _may_ask_yet(self, state: LifecycleState | None) -> bool:
+        """Whether it rests in the warm pool: out of there the group asks, and says so a moment later."""
+        resting = state is not None and state.word in [each.value for each in POOL]
+        return resting and self._transition is LifecycleTransition.LAUNCHING
 
     def _keep_alive(self, asked: Asked, since: float) -> None:
         """Heartbeats, the first at once, until stopped, refused, or past what a heartbeat can extend.

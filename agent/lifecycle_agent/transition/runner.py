@@ -10,8 +10,8 @@ from lifecycle_agent.deadline import Deadline
 from lifecycle_agent.errors import Interrupted, LifecycleAgentError
 from lifecycle_agent.journal import Journal
 from lifecycle_agent.logline import logger
-from lifecycle_agent.model import COMPLETE, ActionResult, Outcome, StepReport
-from lifecycle_agent.steps import ENOUGH, Done, StepRun, Work
+from lifecycle_agent.model import COMPLETE, ENOUGH, ActionResult, Outcome, StepReport
+from lifecycle_agent.steps import Done, StepRun, Work
 from lifecycle_agent.transition.plan import ANSWER_SECONDS, Plan, PlannedStep, When
 from lifecycle_agent.transition.progress import Teller
 from lifecycle_agent.transition.worker import StepWork, Stop

@@ -12,7 +12,7 @@ from lifecycle_agent.deadline import Deadline, boottime
 from lifecycle_agent.journal import Journal, Recorded, boot_id
 from lifecycle_agent.logline import utc
 from lifecycle_agent.model import COMPLETE, DRAINING, Notice, NoticeKind, Outcome, StepReport
-from lifecycle_agent.transition.plan import COMMAND, HTTP, START_UNITS, time_for
+from lifecycle_agent.transition.plan import COMMAND, HTTP, START_UNITS, THEN_START, UNITS, time_for
 
 
 @dataclass(frozen=True)
@@ -62,6 +62,9 @@ class Transition:
             action=notice.action or last.notice.action,
         )
         ended = {name: report for name, report in last.ended.items() if not _unanswered(report)}
+        if history[-1].transition_id != last.transition_id:
+            # A person may have drained the app since the process died.
+            ended = {**_done_before(history, notice), **ended}
         commands = _named_after(history, last.transition_id, taken)
         return cls(last.transition_id, taken, deadline, last.started, last, commands, ended)
 
@@ -90,14 +93,24 @@ def deadline_of(notice: Notice, config: Config) -> Deadline:
 
 
 def already_over(notice: Notice, journal: Journal) -> Outcome | None:
-    """How this instance's termination ended, if it has and the group has its answer.
+    """How it ended, if another process has done already what the notice asks for, and answered the group.
 
-    There is only one termination, whatever was done by hand since, and it is not done twice.
+    There is only one termination, whatever was done by hand since, and it is not done twice. A launch is over
+    that another process has brought to its end since the notice was seen: one by an event, for example.
     """
-    if notice.kind is not NoticeKind.TERMINATE:
+    history = journal.history()
+    if notice.kind is NoticeKind.TERMINATE:
+        last = _newest(history, NoticeKind.TERMINATE)
+        return last.outcome if last is not None and last.settled else None
+    last = history[-1] if history else None
+    if (
+        last is None
+        or notice.completes is None
+        or last.notice.kind is not notice.kind
+        or last.boot != boot_id()
+    ):
         return None
-    last = _newest(journal.history(), NoticeKind.TERMINATE)
-    return last.outcome if last is not None and last.settled else None
+    return last.outcome if last.answered and last.over_at >= notice.seen_at else None
 
 
 def _to_go_on_with(history: Sequence[Recorded], notice: Notice) -> Recorded | None:
@@ -120,32 +133,25 @@ def _done_before(history: Sequence[Recorded], notice: Notice) -> dict[str, StepR
     They may not bear being run twice, against an app that has stopped. Everything else can be done
     again, and is: the app may have been started since.
     """
-    last = _right_before(history, notice)
-    if last is None:
-        return {}
-    went_well = (Outcome.DONE, Outcome.WARNED)
+    well = (Outcome.DONE, Outcome.WARNED)
+    found: dict[str, StepReport] = {}
+    for each in reversed(history):
+        goes_on = _goes_on_from(each.notice, notice)
+        if each.boot != boot_id() or not (goes_on or _left_the_app(each)):
+            break  # something else has brought the app back
+        if goes_on:
+            found = {**each.ended, **found}
     return {
         name: report
-        for name, report in last.ended.items()
-        if name.startswith((COMMAND, HTTP)) and report.outcome in went_well
+        for name, report in found.items()
+        if name.startswith((COMMAND, HTTP)) and report.outcome in well
     }
 
 
-def _right_before(history: Sequence[Recorded], notice: Notice) -> Recorded | None:
-    """The drain that the transition for `notice` goes on from: nothing has brought the app back since."""
-    for each in reversed(history):
-        if each.boot != boot_id():
-            return None
-        if not _left_the_app(each):
-            return each if _goes_on_from(each.notice, notice) else None
-    return None
-
-
 def _left_the_app(recorded: Recorded) -> bool:
-    """Whether it has changed nothing for the app: people were told, or a way back had not started it yet."""
-    way_back = recorded.notice.kind in (NoticeKind.UNDRAIN, NoticeKind.LEAVE_POOL)
-    cut_off = recorded.outcome is None and START_UNITS not in recorded.ended
-    return recorded.notice.only_told or (way_back and cut_off)
+    """Whether it has changed nothing for the app: people were told, or it was cut off before that."""
+    touched = any(name.startswith(_TOUCH_THE_APP) for name in recorded.ended)
+    return recorded.notice.only_told or (recorded.outcome is None and not touched)
 
 
 def _goes_on_from(before: Notice, notice: Notice) -> bool:
@@ -159,11 +165,17 @@ def _named_after(history: Sequence[Recorded], transition_id: str, notice: Notice
     """The first one of those that go on from each other: it has given the commands their names."""
     names = [each.transition_id for each in history]
     place = names.index(transition_id) if transition_id in names else len(names)
-    before = _right_before(history[:place], notice)
-    if before is None:
-        return transition_id
-    return _named_after(history, before.transition_id, before.notice)
+    name, about = transition_id, notice
+    for each in reversed(history[:place]):
+        if each.boot == boot_id() and _goes_on_from(each.notice, about):
+            name, about = each.transition_id, each.notice
+        elif each.boot != boot_id() or not _left_the_app(each):
+            break
+    return name
 
+
+# Steps that bring the app to rest, or back.
+_TOUCH_THE_APP = (COMMAND, HTTP, UNITS, START_UNITS, THEN_START)
 
 _GOING_DOWN = (NoticeKind.SHUTDOWN, NoticeKind.REBOOT)
 

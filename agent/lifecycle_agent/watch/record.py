@@ -21,7 +21,7 @@ class Record:
     def __init__(self, directory: Path, instance_id: str) -> None:
         self._directory = directory
         self._instance_id = instance_id
-        self._read_at: tuple[int, ...] = ()
+        self._read_at: tuple[int, ...] | None = None
         self._since = (0, Standing())  # so many transitions have led there
         self._standing = Standing()
         self.standing()
@@ -37,11 +37,15 @@ class Record:
 
     def ended(self, notice: Notice, outcome: Outcome) -> Standing:
         """The same, once a transition has ended; its process may have failed to write that down."""
-        history = self._journal().history()
-        last = history[-1] if history else None
-        if last is None or last.notice.kind is not notice.kind or last.outcome is None:
-            self._standing = self._standing.after(notice, outcome)
-            self._since, self._read_at = (len(history), self._standing), self._written_at()
+        boot, history, (count, since) = boot_id(), self._journal().history(), self._since
+        mine = [place for place in range(count, len(history)) if history[place].notice.kind is notice.kind]
+        last = history[mine[-1]] if mine else None
+        if last is None or last.outcome is None or last.boot != boot or last.over_at < notice.seen_at:
+            # What somebody has begun by hand since comes after it.
+            place = mine[-1] if last is not None and last.outcome is None else len(history)
+            before = standing(history[count:place], boot, since)
+            self._since = (min(place + 1, len(history)), before.after(notice, outcome))
+            self._read_at = None
         return self.standing()
 
     def put(self, notice: Notice) -> Standing:

@@ -41,7 +41,8 @@ def _spot(seen: Observation, standing: Standing, now: float, config: Config) -> 
     spot, action = seen.spot, config.spot.action
     if spot is None or action == "ignore" or standing.phase is Phase.GONE:
         return None
-    if (NoticeKind.SPOT, spot.event) in standing.handled:
+    done = standing.phase is Phase.INTERRUPTED and standing.finished and standing.this_boot
+    if done or (NoticeKind.SPOT, spot.event) in standing.handled:
         return None
     notice = Notice(NoticeKind.SPOT, f"EC2 is to {spot.what} this spot instance", now, event=spot.event)
     if action == "notify":
@@ -119,6 +120,8 @@ def _leave_pool(seen: Observation, standing: Standing, now: float, config: Confi
 def _back(seen: Observation, standing: Standing, now: float, config: Config) -> Notice | None:
     """Back into service once the reason to be out of it has gone."""
     phase = standing.phase
+    if interruption(seen, now, config) is not None:
+        return None  # it would have to go again at once
     detached = seen.target is TargetState.DETACHED and phase is Phase.OUT
     if not _wanted_in_service(seen) and not detached:
         return None
