@@ -12,6 +12,7 @@ import threading
 import time
 import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,23 +22,31 @@ import pytest
 from lifecycle_agent.deadline import Deadline
 from lifecycle_agent.errors import LifecycleAgentError
 from lifecycle_agent.model import ActionResult
-from lifecycle_agent.rehearsal import proof, scenario, settings
+from lifecycle_agent.rehearsal import play_through, proof, settings
+from lifecycle_agent.rehearsal.ec2 import Ec2
 from lifecycle_agent.rehearsal.machine import Process
 from lifecycle_agent.rehearsal.pace import Pace
+from lifecycle_agent.rehearsal.play import Play
+from lifecycle_agent.rehearsal.scenario import Act
+from lifecycle_agent.rehearsal.scenarios import SCENARIOS
+from lifecycle_agent.rehearsal.scene import Scene
 from lifecycle_agent.rehearsal.timeline import Lane, Timeline
+from lifecycle_agent.rehearsal.verdict import judged
 from lifecycle_agent.rehearsal.world import OURS, World
 
 SPEED = 30.0
 SECONDS = 60.0  # far above what anything here takes: a test that waits so long has failed
 
 
-def rehearse(*arguments: str, speed: float = SPEED) -> tuple[int, list[dict[str, Any]], dict[str, Any]]:
+def rehearse(
+    *arguments: str, speed: float = SPEED, seconds: float = SECONDS
+) -> tuple[int, list[dict[str, Any]], dict[str, Any]]:
     """Run the command; its exit code, the events and the verdict."""
     ran = subprocess.run(
         [sys.executable, "-m", "lifecycle_agent", "rehearse", "--json", f"--speed={speed}", *arguments],
         capture_output=True,
         text=True,
-        timeout=SECONDS,
+        timeout=seconds,
     )
     assert ran.stderr == ""
     *events, verdict = [json.loads(line) for line in ran.stdout.splitlines()]
@@ -118,6 +127,83 @@ def test_the_users_own_settings_are_rehearsed(tmp_path: Path) -> None:
     assert settle["seconds"] > 60 / SPEED  # 75 s were asked for, and 60 s are the default
 
 
+# -- every other way in which an instance comes and goes
+
+OTHERS = [name for name in SCENARIOS if name != "terminate"]
+AT_ONCE = 3  # worlds: most of their time is waiting
+SCENARIO_SECONDS = 120.0  # far above what the longest of them takes
+
+
+class Played:
+    """A scenario as a process of its own, begun before anybody asks how it went."""
+
+    def __init__(self, pool: ThreadPoolExecutor, name: str) -> None:
+        self._future = pool.submit(rehearse, "--scenario", name, speed=SPEED, seconds=SCENARIO_SECONDS)
+
+    def verdict(self) -> tuple[int, list[dict[str, Any]], dict[str, Any]]:
+        """Exit code, events and verdict, once it is over."""
+        return self._future.result()
+
+
+@pytest.fixture(scope="module")
+def played() -> Iterator[dict[str, Played]]:
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        yield {name: Played(pool, name) for name in OTHERS}
+        pool.shutdown(cancel_futures=True)
+
+
+@pytest.mark.once
+@pytest.mark.parametrize("name", OTHERS)
+def test_nobody_notices(played: dict[str, Played], name: str) -> None:
+    code, events, verdict = played[name].verdict()
+    assert verdict["verdict"] == "passed", "\n".join(f"{one['at']} {one['text']}" for one in events)
+    assert code == 0
+    assert verdict["scenario"] == name
+    acts = verdict.get("acts", [verdict])
+    assert len(acts) == len(SCENARIOS[name].acts)
+    for act in acts:
+        assert act["requests"]["lost"] == 0
+        assert act["requests"]["sent"] > 50
+    assert {one["scenario"] for one in events} == {name}
+    assert {one.get("act", "") for one in events} == {act.title for act in SCENARIOS[name].acts}
+
+
+def usage_error(*arguments: str) -> list[str]:
+    ran = subprocess.run(
+        [sys.executable, "-m", "lifecycle_agent", "rehearse", "--json", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+    )
+    assert (ran.returncode, ran.stdout) == (2, "")
+    return ran.stderr.splitlines()
+
+
+def test_a_scenario_that_makes_no_sense_says_so_in_two_lines(tmp_path: Path) -> None:
+    assert usage_error("--scenario", "standby", "--without-agent") == [
+        "error: there is nothing to see of 'standby' without the agent: nobody would do anything",
+        "  do: leave out --without-agent, or choose --scenario terminate or spot",
+    ]
+    (tmp_path / "config.toml").write_text('[standby]\naction = "ignore"\n')
+    assert usage_error("--scenario", "standby", f"--config={tmp_path / 'config.toml'}") == [
+        "error: 'standby' cannot be rehearsed with this configuration: [standby] action is \"ignore\"",
+        "  do: change the configuration, or choose another --scenario",
+    ]
+
+
+@pytest.mark.once
+def test_all_of_them_end_with_one_verdict_and_what_makes_no_sense_is_left_out(tmp_path: Path) -> None:
+    """Without the agent and spot notices one is left, which is quick; and it fails, as it should."""
+    (tmp_path / "config.toml").write_text('[spot]\naction = "ignore"\n')
+    config = f"--config={tmp_path / 'config.toml'}"
+    code, events, verdict = rehearse("--scenario", "all", "--without-agent", config, speed=60.0)
+    assert [one["scenario"] for one in events if "verdict" in one] == ["terminate"]
+    assert verdict["scenario"] == "all"
+    assert verdict["scenarios"] == {"terminate": "failed"}
+    assert set(verdict["left_out"]) == set(SCENARIOS) - {"terminate"}
+    assert (verdict["verdict"], code) == ("failed", 1)
+
+
 def test_a_signal_leaves_nothing_behind(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "lifecycle_agent", "rehearse", "--json", "--speed=2"]
     environ = {**os.environ, "TMPDIR": str(tmp_path)}
@@ -155,8 +241,9 @@ def test_an_agent_that_will_not_start_ends_the_rehearsal_at_once() -> None:
     default = settings.default()
     impossible = replace(default, eureka=replace(default.eureka, settle=default.drain.timeout + 1))
     timeline = Timeline()
+    options = play_through.Options(SPEED, impossible)
     with pytest.raises(LifecycleAgentError, match="exit code 2"):
-        scenario.terminate(scenario.Options(SPEED, impossible), timeline, lambda world: None)
+        play_through.rehearse(SCENARIOS["terminate"], options, lambda act: timeline, lambda world: None)
     assert any("eureka.settle" in event.text for event in timeline.events() if event.lane is Lane.AGENT)
 
 
@@ -284,6 +371,66 @@ def test_a_machine_that_is_gone_takes_its_processes_and_its_disk_with_it(world: 
     assert "app.log" in proof.truth(world.ours.where(world.ours.logs))
 
 
+def test_an_instance_that_is_launched_is_called_once_its_app_is_healthy() -> None:
+    """The world's own part of it, without the agent: the app says STARTING, and UP when it is so."""
+    config = settings.compress(settings.launching(settings.default()), SPEED)
+    with World(config, Pace.of(SPEED), Timeline(), Scene(arrives=True)) as world:
+        assert world.moment().state == world.status == ""
+        world.group.launch(OURS)
+        world.wait("the group asks", lambda: world.group.state(OURS) == "Pending:Wait", SECONDS)
+        subprocess.run(world.manager.command(world.ours.disk), check=True, timeout=SECONDS)
+        world.wait("the app starts", lambda: world.status == "STARTING", SECONDS)
+        world.wait("the app is healthy", lambda: world.app == "up", SECONDS)
+        world.wait("callers call it", lambda: world.called > 0, SECONDS)
+        course = world.watching.course()
+    apps = [moment.app for moment in course]
+    assert apps.index("down") < apps.index("starting") < apps.index("up")
+    assert all(moment.called == 0 for moment in course if moment.app != "up")
+
+
+def test_a_machine_that_is_switched_off_keeps_its_disk_and_boots_again(world: World) -> None:
+    ec2 = Ec2(world)
+    ec2.switch_off()
+    assert world.app == "down"
+    assert not world.ours.dead.is_set()
+    assert world.ours.logs.is_dir()
+    ec2.boot()
+    world.wait("the app is healthy again", lambda: world.app == "up", SECONDS)
+
+
+def test_a_group_that_became_another_one_asks_its_own_hook(world: World) -> None:
+    world.group.detach(OURS)
+    world.wait("it is detached", lambda: world.group.state(OURS) == "Detached", SECONDS)
+    world.found_group("orders-blue", "goodbye")
+    world.group.attach(OURS)
+    world.wait("it is attached", lambda: world.group.state(OURS) == "InService", SECONDS)
+    world.group.terminate(OURS)
+    world.wait("the group asks", lambda: len(world.asked()) == 1, SECONDS)
+    assert world.asked()[0].hook.name == "goodbye"
+    assert world.group.event(OURS)["detail"]["AutoScalingGroupName"] == "orders-blue"
+
+
+def test_a_world_begins_with_an_empty_bucket(world: World) -> None:
+    """Else the proof would find the manifest of the act before it."""
+    world.bucket._request("PUT", "/asg/x/manifest.json")
+    assert world.bucket.listing() == ["asg/x/manifest.json"]
+    world.bucket.create()
+    assert world.bucket.listing() == []
+
+
+def test_what_is_waited_for_in_vain_is_a_verdict_and_no_crash() -> None:
+    """An act whose script comes to no end fails, and says where it stood."""
+
+    def never(play: Play) -> None:
+        play.wait("pigs fly", lambda: False, seconds=0.1)
+
+    act = Act("", never, lambda outcome: [])
+    options = play_through.Options(SPEED, with_agent=False)
+    outcome = play_through.perform(act, settings.default(), options, Timeline(), lambda world: None)
+    assert outcome.in_vain == "the rehearsal waited 0 s in vain: pigs fly"
+    assert judged("", [], outcome).failed == ("course",)
+
+
 def test_an_agent_needs_nothing_but_a_configuration_and_standard_variables(
     world: World, tmp_path: Path
 ) -> None:
@@ -325,7 +472,7 @@ def test_an_agent_needs_nothing_but_a_configuration_and_standard_variables(
         of_errors=True,
     )
     try:
-        world.wait("the agent watches", lambda: world.watched, SECONDS)
+        world.wait("the agent watches", lambda: world.polls > 0, SECONDS)
         world.group.terminate(OURS)
         world.wait("the instance is gone", world.ours.dead.is_set, SECONDS)
         world.wait("the report is written", (state / "report.json").exists, SECONDS)

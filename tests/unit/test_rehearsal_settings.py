@@ -8,7 +8,19 @@ from pathlib import Path
 import pytest
 
 from lifecycle_agent import config
-from lifecycle_agent.config import CommandSection, Config, HttpSection, NotifySection
+from lifecycle_agent.config import (
+    CommandSection,
+    Config,
+    HttpSection,
+    LaunchSection,
+    MaintenanceSection,
+    NotifySection,
+    ReadySection,
+    RebalanceSection,
+    RegisterSection,
+    SpotSection,
+    StandbySection,
+)
 from lifecycle_agent.errors import UsageError
 from lifecycle_agent.rehearsal import settings
 
@@ -26,8 +38,8 @@ def through_a_file(configured: Config, directory: Path) -> Config:
     return replace(config.load(path, {}), document=None)
 
 
-def placed(configured: Config, real_commands: bool = False) -> Config:
-    return settings.place(configured, OUTSIDE, real_commands)[0]
+def placed(configured: Config, real_commands: bool = False, start: tuple[str, ...] = ()) -> Config:
+    return settings.place(configured, replace(OUTSIDE, start=start), real_commands)[0]
 
 
 def test_the_file_says_what_was_meant(tmp_path: Path) -> None:
@@ -50,8 +62,52 @@ def test_the_file_says_what_was_meant(tmp_path: Path) -> None:
 
 def test_every_speed_makes_a_configuration_that_the_agent_takes(tmp_path: Path) -> None:
     for speed in (1.0, 6.0, 7.3, 60.0):
-        quick = through_a_file(placed(settings.compress(settings.default(), speed)), tmp_path / str(speed))
+        configured = settings.launching(settings.default())
+        quick = through_a_file(placed(settings.compress(configured, speed)), tmp_path / str(speed))
         assert quick.eureka.settle == pytest.approx(60 / speed, abs=0.001)
+
+
+def test_what_prepares_new_instances_comes_through_the_file(tmp_path: Path) -> None:
+    meant = placed(
+        replace(
+            settings.launching(settings.default()),
+            spot=SpotSection("notify"),
+            rebalance=RebalanceSection("drain"),
+            maintenance=MaintenanceSection("drain", 1200.5),
+            standby=StandbySection("out-of-service"),
+            notify=(),
+        ),
+        real_commands=True,
+        start=("/usr/bin/python3", "/world/start"),
+    )
+    assert through_a_file(meant, tmp_path) == meant
+    assert [one.argv[-1] for one in meant.launch.command] == ["the caches are warm", "/world/start"]
+    assert meant.launch.then_start == ()
+    assert meant.launch.ready.url == "http://127.0.0.11:2222/actuator/health"
+
+
+def test_only_who_is_launched_gets_an_app_started_by_a_command() -> None:
+    there = placed(settings.launching(settings.default()))
+    assert [one.argv[:2] for one in there.launch.command] == [("/bin/echo", "rehearsed:")]
+    assert there.launch.then_start == ()
+
+
+def test_readiness_is_the_worlds_apps() -> None:
+    units = ReadySection(argv=("/opt/ready",), user="orders", units=("orders.service",))
+    configured = replace(settings.default(), launch=LaunchSection(ready=units))
+    there = placed(configured).launch.ready
+    assert (there.url, there.argv, there.units) == ("http://127.0.0.11:2222/actuator/health", (), ())
+    really = placed(configured, real_commands=True).launch.ready
+    assert (really.argv, really.user, really.units) == (("/opt/ready",), "orders", ())
+    own = replace(configured, launch=LaunchSection(ready=ReadySection(url="http://127.0.0.1:1/healthz?x=y")))
+    assert placed(own).launch.ready.url == "http://127.0.0.11:2222/healthz?x=y"
+
+
+def test_a_launch_is_as_much_faster_as_the_rest() -> None:
+    quick = settings.compress(settings.launching(settings.default()), 20.0)
+    assert (quick.launch.timeout, quick.launch.ready.timeout) == (30.0, 6.0)
+    assert quick.launch.command[0].timeout == 2.0  # what really runs does not get faster
+    assert quick.maintenance.lead == 45.0
 
 
 def test_notices_go_to_the_world(tmp_path: Path) -> None:
@@ -85,6 +141,13 @@ def test_what_is_not_configured_is_not_added() -> None:
     assert there.eureka.urls == ()
     assert there.logs is None
     assert there.drain == Config().drain
+
+
+def test_the_worlds_app_registers_itself() -> None:
+    eureka = replace(settings.default().eureka, register=RegisterSection(port=8080))
+    there, notes = settings.place(replace(settings.default(), eureka=eureka), OUTSIDE, False)
+    assert there.eureka.register is None
+    assert any("[eureka.register]" in note for note in notes)
 
 
 def test_secrets_are_neither_needed_nor_read(tmp_path: Path) -> None:

@@ -37,6 +37,7 @@ def drawn(monkeypatch: pytest.MonkeyPatch, width: int, *events: Event, color: bo
     monkeypatch.setattr("shutil.get_terminal_size", lambda: os.terminal_size((width, 24)))
     out = io.StringIO()
     with Terminal(out, Pen(color)) as terminal:
+        terminal.begin("terminate", "")
         terminal.look_at(World())
         for event in events:
             terminal.event(event)
@@ -91,6 +92,34 @@ def test_machines_get_one_object_a_line() -> None:
     lines.event(Event(1.23456, Lane.APP, "serves", data={"port": 80}))
     document = json.loads(out.getvalue())
     assert document == {"at": 1.235, "lane": "app", "text": "serves", "mood": "plain", "port": 80}
+
+
+def test_events_say_which_scenario_and_act_they_belong_to() -> None:
+    out = io.StringIO()
+    lines = show.choose(True, out)
+    lines.begin("spot", "in service")
+    lines.event(Event(1.0, Lane.EC2, "interrupts"))
+    lines.begin("terminate", "")
+    lines.event(Event(2.0, Lane.GROUP, "scales in"))
+    first, second = [json.loads(line) for line in out.getvalue().splitlines()]
+    assert (first["scenario"], first["act"]) == ("spot", "in service")
+    assert second["scenario"] == "terminate"
+    assert "act" not in second
+
+
+def test_each_act_begins_with_a_title_and_rails_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shutil.get_terminal_size", lambda: os.terminal_size((100, 24)))
+    out = io.StringIO()
+    with Terminal(out, Pen(False)) as terminal:
+        for title in ("it becomes ready", "it never does"):
+            terminal.begin("launch", title)
+            terminal.event(Event(1.0, Lane.AGENT, "starts"))
+            terminal.event(Event(2.0, Lane.GROUP, f"the end of {title}"))
+    lines = plain(out.getvalue())
+    assert [line.strip() for line in lines if line.strip() in ("it becomes ready", "it never does")]
+    assert sum("╭ agent" in line for line in lines) == 2
+    starts = [line for line in lines if line.endswith("starts")]
+    assert starts[0] == starts[1], "what was alive in the act before is not in this one"
 
 
 def test_a_pipe_gets_plain_lines() -> None:

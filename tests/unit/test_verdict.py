@@ -16,11 +16,13 @@ import zstandard
 from lifecycle_agent.model import ActionResult, Hook, LifecycleTransition
 from lifecycle_agent.rehearsal import lifecycle
 from lifecycle_agent.rehearsal.callers import Lost, Tally
-from lifecycle_agent.rehearsal.drawing import Pen, verdict_lines
+from lifecycle_agent.rehearsal.drawing import Pen, table_lines, verdict_lines
 from lifecycle_agent.rehearsal.lifecycle import LifecycleAction
+from lifecycle_agent.rehearsal.outcome import Outcome
 from lifecycle_agent.rehearsal.proof import LogProof, prove
-from lifecycle_agent.rehearsal.scenario import Outcome
-from lifecycle_agent.rehearsal.verdict import Verdict, judge
+from lifecycle_agent.rehearsal.scenarios import terminate
+from lifecycle_agent.rehearsal.verdict import Verdict, document_of_all, judged
+from lifecycle_agent.rehearsal.webhook import Told
 
 HOOK = Hook("drain", LifecycleTransition.TERMINATING, 20, 2000, ActionResult.ABANDON)
 
@@ -36,28 +38,32 @@ def steps(*outcomes: str) -> dict[str, Any]:
         {"name": f"step.{n}", "outcome": outcome, "seconds": 1.0, "detail": "as it is"}
         for n, outcome in enumerate(outcomes)
     ]
-    return {"outcome": "done", "seconds": 9.0, "steps": done}
+    return {"notice": {"kind": "terminate"}, "outcome": "done", "seconds": 9.0, "steps": done}
 
 
 WELL = Outcome(
     tally=Tally(ok=500, by_instance=Counter(a=500)),
     logs=LogProof(6, 1000, (), 300, "asg/manifest.json"),
-    action=answered(),
-    state="Terminated",
+    actions=(answered(),),
+    course=(),
+    reports=(steps("done", "done"),),
+    told=(Told("webhook", "start", "terminate", ""), Told("webhook", "success", "terminate", "")),
+    wanted=(("start", "success", "failure"),),
     app_stopped=True,
     registered=False,
-    report=steps("done", "done"),
     with_agent=True,
-    notices=2,
-    told=(("start", "success", "failure"),),
     seconds=15.0,
     speed=6.0,
-    where=None,
 )
 
 
+def judge(outcome: Outcome) -> Verdict:
+    act = judged("", terminate.judge(outcome), outcome)
+    return Verdict("terminate", (act,), outcome.with_agent)
+
+
 def failed(verdict: Verdict) -> set[str]:
-    return {check.name for check in verdict.checks if check.passed is False}
+    return {name for act in verdict.acts for name in act.failed}
 
 
 def test_nothing_lost_and_nothing_late_passes() -> None:
@@ -74,16 +80,19 @@ def test_nothing_lost_and_nothing_late_passes() -> None:
         ({"tally": Tally()}, "requests"),
         ({"logs": LogProof(6, 1000, ("app.log: other bytes are in S3",), 300, "asg/manifest.json")}, "logs"),
         ({"logs": LogProof(6, 1000, (), 0, "")}, "logs"),
-        ({"action": None}, "hook"),
-        ({"action": answered(ActionResult.ABANDON)}, "hook"),
-        ({"action": answered(ActionResult.ABANDON, "heartbeat timeout")}, "hook"),
-        ({"action": answered(ActionResult.CONTINUE, "heartbeat timeout")}, "hook"),
-        ({"action": replace(answered(), result=None, answered_by="")}, "hook"),
+        ({"actions": ()}, "hook"),
+        ({"actions": (answered(ActionResult.ABANDON),)}, "hook"),
+        ({"actions": (answered(ActionResult.ABANDON, "heartbeat timeout"),)}, "hook"),
+        ({"actions": (answered(ActionResult.CONTINUE, "heartbeat timeout"),)}, "hook"),
+        ({"actions": (replace(answered(), result=None, answered_by=""),)}, "hook"),
         ({"registered": True}, "registry"),
-        ({"notices": 0}, "notices"),
-        ({"notices": 1}, "notices"),
-        ({"report": {}}, "agent"),
-        ({"report": {**steps("failed"), "outcome": "failed"}}, "agent"),
+        ({"told": ()}, "notices"),
+        ({"told": WELL.told[:1]}, "notices"),
+        ({"told": (Told("webhook", "start", "spot", ""),) * 2}, "notices"),
+        ({"reports": (), "wanted": ()}, "agent"),
+        ({"reports": ({**steps("failed"), "outcome": "failed"},)}, "agent"),
+        ({"reports": ({**steps("failed"), "outcome": "failed"}, steps("done"))}, "agent"),
+        ({"in_vain": "the rehearsal waited 9 s in vain: the instance is gone"}, "course"),
     ],
 )
 def test_each_thing_that_went_wrong_fails_the_verdict_and_is_named(change: Any, what: str) -> None:
@@ -97,8 +106,8 @@ def test_each_thing_that_went_wrong_fails_the_verdict_and_is_named(change: Any, 
     "change",
     [
         {"logs": None},
-        {"told": (), "notices": 0},
-        {"told": (("failure",),), "notices": 0},
+        {"wanted": (), "told": ()},
+        {"wanted": (("failure",),), "told": ()},
         {"app_stopped": False},
     ],
 )
@@ -108,26 +117,60 @@ def test_what_nobody_asked_for_is_no_failure(change: Any) -> None:
 
 def test_losses_that_go_on_at_the_end_are_said_to() -> None:
     tally = Tally(ok=10, lost=[Lost(at, "a", "refused") for at in (10.0, 12.0, 14.8)])
-    requests = judge(replace(WELL, tally=tally)).checks[0]
+    requests = judge(replace(WELL, tally=tally)).acts[0].checks[0]
     assert requests.text == "3 of 13 lost in 4.8 s: 3 refused, and no end to it"
     assert requests.data == {"sent": 13, "lost": 3, "how": {"refused": 3}}
 
 
 def test_without_the_agent_its_report_is_not_missed() -> None:
-    verdict = judge(replace(WELL, with_agent=False, report={}, notices=0))
+    verdict = judge(replace(WELL, with_agent=False, reports=(), told=()))
     assert verdict.passed
-    assert "agent" not in {check.name for check in verdict.checks}
+    assert "agent" not in {check.name for check in verdict.acts[0].checks}
 
 
 def test_the_drawing_shows_every_check_and_every_step_and_keeps_to_the_width() -> None:
-    verdict = judge(replace(WELL, report=steps("done", "skipped", "failed")))
+    verdict = judge(replace(WELL, reports=(steps("done", "skipped", "failed"),)))
     lines = verdict_lines(verdict, 80, Pen(False))
     assert "PASSED" in lines[0]
-    for name in [check.name for check in verdict.checks] + [step.name for step in verdict.steps]:
+    for name in [check.name for check in verdict.acts[0].checks] + [
+        step.name for step in verdict.acts[0].steps
+    ]:
         assert any(name in line for line in lines)
     assert all(len(line) <= 80 for line in lines)
     assert "\033" not in "".join(lines)
     assert "\033[32" in "".join(verdict_lines(verdict, 80, Pen(True)))
+
+
+def test_acts_are_judged_each_by_itself_and_named() -> None:
+    bad = replace(WELL, registered=True)
+    acts = (
+        judged("it goes well", terminate.judge(WELL), WELL),
+        judged("it does not", terminate.judge(bad), bad),
+    )
+    verdict = Verdict("two", acts)
+    assert not verdict.passed
+    assert verdict.sentence == "people would have noticed: registry (it does not)"
+    document = verdict.document()
+    assert [act["act"] for act in document["acts"]] == ["it goes well", "it does not"]
+    assert [act["registry"]["passed"] for act in document["acts"]] == [True, False]
+    assert (document["scenario"], document["verdict"], document["seconds"]) == ("two", "failed", 30.0)
+    lines = verdict_lines(verdict, 80, Pen(False))
+    assert any("it does not" in line for line in lines)
+
+
+def test_several_scenarios_end_with_a_table() -> None:
+    lossy = replace(WELL, tally=Tally(ok=5, lost=[Lost(3.0, "a", "refused")]))
+    verdicts = [judge(WELL), replace(judge(lossy), scenario="spot")]
+    lines = table_lines(verdicts, {"launch": "[launch] is empty"}, 80, Pen(False))
+    assert [line.split()[:2] for line in lines[:3]] == [["✓", "terminate"], ["✗", "spot"], ["·", "launch"]]
+    assert "1 lost" in lines[1]
+    assert "[launch] is empty" in lines[2] + lines[3]
+    assert lines[-1].strip() == "1 of 2 scenarios passed"
+    document = document_of_all(verdicts, {"launch": "[launch] is empty"})
+    assert document["verdict"] == "failed"
+    assert document["scenarios"] == {"terminate": "passed", "spot": "failed"}
+    assert document["left_out"] == {"launch": "[launch] is empty"}
+    assert document_of_all(verdicts[:1], {})["verdict"] == "passed"
 
 
 # -- the proof

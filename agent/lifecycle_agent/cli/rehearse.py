@@ -13,7 +13,31 @@ SPEED = 6.0
 MOST_SPEED = 60.0
 
 
+# What is played, in the order in which `all` plays it; and what a person reads while the rest is imported.
+SCENARIOS = {
+    "launch": "An instance is launched",
+    "terminate": "An instance is taken away",
+    "warm-pool": "An instance goes into the warm pool and out of it",
+    "standby": "An instance goes on standby and comes back",
+    "spot": "A spot instance is interrupted",
+    "rebalance": "A spot instance is recommended to be replaced",
+    "maintenance": "An instance has maintenance scheduled",
+    "detach": "An instance is detached, and attached to another group",
+    "event": "An instance is taken away, and only an event tells it so",
+    "manual": "An instance is drained by hand, and taken back",
+}
+ALL = "all"
+
+
 @click.command()
+@click.option(
+    "--scenario",
+    "name",
+    type=click.Choice([*SCENARIOS, ALL]),
+    default="terminate",
+    show_default=True,
+    help="What happens to the instance.",
+)
 @click.option(
     "--without-agent", is_flag=True, help="The same world without the agent, to see the difference."
 )
@@ -38,6 +62,7 @@ MOST_SPEED = 60.0
 @click.pass_context
 def rehearse(
     ctx: click.Context,
+    name: str,
     without_agent: bool,
     config_path: Path | None,
     real_commands: bool,
@@ -45,11 +70,13 @@ def rehearse(
     as_json: bool,
     keep: bool,
 ) -> None:
-    """Take an instance away in an emulated group, with callers that count what they lose.
+    """Let an instance come and go in an emulated group, with callers that count what they lose.
 
     A group, a registry, an app with callers and the real agent run on this machine, on loopback alone.
     Exits with 1 when anything was lost or late.
     """
+    import json
+    import os
     import signal
     import sys
     from types import FrameType
@@ -57,13 +84,15 @@ def rehearse(
     from lifecycle_agent.errors import UsageError
 
     config_path = config_path or _given_before(ctx)
-    if not as_json:  # before the imports below, which take a second or two
-        who = "nobody looks after it" if without_agent else "the agent looks after it"
-        click.echo(f"An instance is taken away and {who}, {speed:g} times faster than in real life.")
+    several = name == ALL
+    if not as_json and not several:  # before the imports below, which take a second or two
+        click.echo(_heading(name, without_agent, speed))
     try:
-        from lifecycle_agent.rehearsal import scenario, settings, show
+        from lifecycle_agent.rehearsal import drawing, play_through, settings, show
+        from lifecycle_agent.rehearsal.scenario import Act
+        from lifecycle_agent.rehearsal.scenarios import SCENARIOS as PLAYED
         from lifecycle_agent.rehearsal.timeline import Timeline
-        from lifecycle_agent.rehearsal.verdict import judge
+        from lifecycle_agent.rehearsal.verdict import Verdict, document_of_all
     except ModuleNotFoundError as error:
         missing = (error.name or "").partition(".")[0]
         if missing == "lifecycle_agent":
@@ -79,14 +108,46 @@ def rehearse(
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, stop)
     config = settings.load(config_path) if config_path else None
-    options = scenario.Options(speed, config, not without_agent, real_commands, keep)
-    with show.choose(as_json, sys.stdout) as shown:
-        outcome = scenario.terminate(options, Timeline(listener=shown.event), shown.look_at)
-        verdict = judge(outcome)
-        shown.verdict(verdict)
-    if outcome.where is not None:
-        click.echo(f"the files are in {outcome.where}", err=as_json)
-    ctx.exit(0 if verdict.passed else 1)
+    options = play_through.Options(speed, config, not without_agent, real_commands, keep)
+
+    def played(scenario: str) -> Verdict:
+        with show.choose(as_json, sys.stdout) as shown:
+
+            def begin(act: Act) -> Timeline:
+                shown.begin(scenario, act.title)
+                return Timeline(listener=shown.event)
+
+            verdict = play_through.rehearse(PLAYED[scenario], options, begin, shown.look_at)
+            shown.verdict(verdict)
+        for act in verdict.acts:
+            if act.where is not None:
+                click.echo(f"the files are in {act.where}", err=as_json)
+        return verdict
+
+    if not several:
+        ctx.exit(0 if played(name).passed else 1)
+
+    verdicts, left_out = [], {}
+    for each in SCENARIOS:
+        try:
+            play_through.acts(PLAYED[each], options)
+        except UsageError as error:
+            left_out[each] = error.message
+            continue
+        if not as_json:
+            click.echo(_heading(each, without_agent, speed))
+        verdicts.append(played(each))
+    if as_json:
+        click.echo(json.dumps(document_of_all(verdicts, left_out)))
+    else:
+        pen = drawing.Pen(sys.stdout.isatty() and "NO_COLOR" not in os.environ)
+        click.echo("\n".join(drawing.table_lines(verdicts, left_out, 100, pen)))
+    ctx.exit(0 if all(verdict.passed for verdict in verdicts) else 1)
+
+
+def _heading(name: str, without_agent: bool, speed: float) -> str:
+    who = "nobody looks after it" if without_agent else "the agent looks after it"
+    return f"{SCENARIOS[name]} and {who}, {speed:g} times faster than in real life."
 
 
 def _given_before(ctx: click.Context) -> Path | None:

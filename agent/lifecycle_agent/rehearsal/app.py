@@ -3,7 +3,9 @@
 It serves requests on connections that stay open, writes access logs and rotates them, registers with
 Eureka, renews its lease and registers again on 404 as Netflix's client does, and stops gracefully:
 what is in flight is answered first. It does not deregister when it stops; an app that is killed
-never does. Events go to standard output, one JSON object a line.
+never does. One that takes its time to start (`--ready-after`) is STARTING until it is healthy, and UP
+then, as Spring's with `eureka.client.healthcheck.enabled`. Events go to standard output, one JSON object a
+line.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import math
 import os
 import random
 import signal
@@ -47,6 +50,7 @@ class Server(ThreadingHTTPServer):
     def __init__(self, address: tuple[str, int], logs: Logs, work: tuple[float, float]) -> None:
         self.logs = logs
         self.work = work
+        self.ready = threading.Event()
         self.paused = threading.Event()
         self.stopping = threading.Event()
         self.served = 0
@@ -136,8 +140,8 @@ class Handler(BaseHTTPRequestHandler):
 
     def _route(self) -> None:
         if self.path == "/actuator/health":
-            stopping = self.server.stopping.is_set()
-            self._answer(503 if stopping else 200, {"status": "OUT_OF_SERVICE" if stopping else "UP"})
+            well = self.server.ready.is_set() and not self.server.stopping.is_set()
+            self._answer(200 if well else 503, {"status": "UP" if well else "OUT_OF_SERVICE"})
         elif self.path == "/actuator/pause" and self.command == "POST":
             self.server.paused.set()
             tell("paused")
@@ -145,6 +149,8 @@ class Handler(BaseHTTPRequestHandler):
         elif self.path == "/actuator/shutdown" and self.command == "POST":
             self._answer(200, {"message": "Shutting down, bye..."})
             os.kill(os.getpid(), signal.SIGTERM)
+        elif self.path.startswith("/orders/") and not self.server.ready.is_set():
+            self._answer(503, {"message": "starting"})
         elif self.path.startswith("/orders/") and self.command == "GET":
             time.sleep(random.uniform(*self.server.work))  # noqa: S311 - not a secret
             self._answer(200, {"order": self.path.rpartition("/")[2]})
@@ -177,6 +183,17 @@ def work_in_background(server: Server) -> None:
     server.logs.worker.info("paused after message %d", number)
 
 
+def stopped_within(seconds: float, stops: set[signal.Signals]) -> bool:
+    """Wait to be told to stop, so long at most; ends the process when whoever started us is gone."""
+    parent, until = os.getppid(), time.monotonic() + seconds
+    while (left := until - time.monotonic()) > 0:
+        if signal.sigtimedwait(stops, min(1.0, left)) is not None:
+            return True
+        if os.getppid() != parent:  # nobody is left to stop us
+            sys.exit(1)
+    return False
+
+
 def main() -> None:
     """Run until SIGTERM or /actuator/shutdown, or until whoever started us is gone."""
     parser = argparse.ArgumentParser(description="The app of the rehearsal.")
@@ -187,6 +204,13 @@ def main() -> None:
     parser.add_argument("--eureka", required=True, help="base URL")
     parser.add_argument("--renew", type=float, default=5.0, help="seconds between two renewals")
     parser.add_argument("--logs", type=Path, required=True)
+    parser.add_argument(
+        "--ready-after",
+        type=float,
+        default=0.0,
+        metavar="SECONDS",
+        help="how long it takes to become healthy; inf for never",
+    )
     parser.add_argument("--work", type=float, nargs=2, default=(0.02, 0.06), help="seconds a request takes")
     options = parser.parse_args()
 
@@ -196,25 +220,33 @@ def main() -> None:
     logs = Logs(options.logs)
     server = Server((options.address, options.port), logs, tuple(options.work))
     worker = threading.Thread(target=work_in_background, args=(server,), daemon=True)
-    worker.start()
     threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
-    tell("serving", address=options.address, port=server.server_port)
+    tell("serving", address=options.address, port=server.server_port, starting=options.ready_after > 0)
     instance = registration(
         options.name, options.instance_id, options.address, server.server_port, options.renew
     )
+    instance["status"] = "STARTING" if options.ready_after else "UP"
     lease = Lease(options.eureka, instance, options.renew, tell)
     lease.start()
 
-    parent = os.getppid()
-    while signal.sigtimedwait(stops, 1.0) is None:
-        if os.getppid() != parent:  # nobody is left to stop us
-            sys.exit(1)
+    stopped = options.ready_after > 0 and stopped_within(options.ready_after, stops)
+    if not stopped:
+        server.ready.set()
+        worker.start()
+        if options.ready_after:
+            tell("ready")
+            lease.stop()
+            instance["status"] = "UP"  # the client registers anew with what is new about it
+            lease = Lease(options.eureka, instance, options.renew, tell)
+            lease.start()
+        stopped_within(math.inf, stops)
     server.stopping.set()
     tell("stopping")
     server.paused.set()
     cut_off = server.finish(5.0)
     lease.stop()
-    worker.join(1.0)
+    if worker.ident is not None:
+        worker.join(1.0)
     logs.app.info("stopped after %d requests, %d cut off", server.served, cut_off)
     logs.flush()
     tell("stopped", served=server.served, cut_off=cut_off)

@@ -149,6 +149,10 @@ class Callers:
         """The instances that each caller takes for UP just now."""
         return [caller.view.names for caller in self._callers]
 
+    def looks(self) -> int:
+        """How often every one of them has asked the registry by now."""
+        return min(caller.view.looks for caller in self._callers)
+
     def count(self, instance: str, failure: str | None) -> None:
         """Write down one request's outcome; `failure` is None when it was answered."""
         with self._lock:
@@ -173,6 +177,7 @@ class _View(threading.Thread):
         self._all = callers
         self._first = first
         self.instances: tuple[Instance, ...] = ()
+        self.looks = 0
 
     @property
     def names(self) -> frozenset[str]:
@@ -191,6 +196,7 @@ class _View(threading.Thread):
         except (OSError, ValueError, http.client.HTTPException):
             return
         before, self.instances = self.names, tuple(instances)
+        self.looks += 1
         if self.names != before:
             self._all.followed(self.names - before, before - self.names)
 

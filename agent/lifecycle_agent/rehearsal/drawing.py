@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from lifecycle_agent.rehearsal.timeline import Lane, Mood
-from lifecycle_agent.rehearsal.verdict import Check, StepTime, Verdict
+from lifecycle_agent.rehearsal.verdict import Judged, StepTime, Verdict
 
 # Select Graphic Rendition (ECMA-48): colours of the terminal's own palette, so they fit its background.
 BOLD, DIM, REVERSE = "1", "2", "7"
@@ -20,6 +20,7 @@ COLORS = {
     Lane.AGENT: YELLOW,
     Lane.NOTICES: "",
     Lane.MACHINE: "",
+    Lane.EC2: MAGENTA,
 }
 MOODS = {Mood.PLAIN: "", Mood.QUIET: DIM, Mood.GOOD: GREEN, Mood.WARNING: YELLOW, Mood.BAD: RED}
 MARKS = {True: ("✓", GREEN), False: ("✗", RED), None: ("·", DIM)}
@@ -47,17 +48,43 @@ def verdict_lines(verdict: Verdict, width: int, pen: Pen) -> list[str]:
     return [
         f" {pen('──', color)} {pen(title, color, BOLD)} {pen(rule, color)}",
         f" {pen(verdict.sentence, BOLD)}",
-        "",
-        *(line for check in verdict.checks for line in _check(check, width, pen)),
-        *_steps(verdict.steps, width, pen),
+        *(line for act in verdict.acts for line in _act(act, width, pen)),
     ]
 
 
-def _check(check: Check, width: int, pen: Pen) -> Iterator[str]:
-    mark, color = MARKS[check.passed]
-    for number, text in enumerate(textwrap.wrap(check.text, max(20, width - 16), break_on_hyphens=False)):
-        head = f"{pen(mark, color)} {check.name:9}" if number == 0 else " " * 11
-        yield f"  {head} {pen(text, RED if check.passed is False else '')}"
+def table_lines(verdicts: Sequence[Verdict], left_out: Mapping[str, str], width: int, pen: Pen) -> list[str]:
+    """A line for each of several scenarios, and for those that were left out, with the reason."""
+    names = max(len(name) for name in (*(one.scenario for one in verdicts), *left_out))
+    lines: list[str] = []
+    for one in verdicts:
+        mark, color = MARKS[one.passed]
+        lost = sum(act.lost for act in one.acts)
+        text = f"{one.seconds:6.1f} s  {lost} lost" + ("" if one.passed else f"  {one.sentence}")
+        lines += _wrapped(f"  {pen(mark, color)} {one.scenario:{names}} ", names + 5, text, width)
+    for name, reason in left_out.items():
+        lines += _wrapped(f"  {pen('·', DIM)} {name:{names}} ", names + 5, f"left out: {reason}", width)
+    passed = sum(one.passed for one in verdicts)
+    return [*lines, "", f" {pen(f'{passed} of {len(verdicts)} scenarios passed', BOLD)}"]
+
+
+def _act(act: Judged, width: int, pen: Pen) -> Iterator[str]:
+    yield ""
+    if act.title:
+        yield f" {pen(act.title, BOLD)}"
+    names = max(9, *(len(check.name) for check in act.checks))
+    for check in act.checks:
+        mark, color = MARKS[check.passed]
+        red = RED if check.passed is False else ""
+        head = f"  {pen(mark, color)} {check.name:{names}} "
+        yield from _wrapped(head, names + 5, check.text, width, lambda text: pen(text, red))  # noqa: B023
+    yield from _steps(act.steps, width, pen)
+
+
+def _wrapped(
+    head: str, indent: int, text: str, width: int, paint: Callable[[str], str] = lambda text: text
+) -> Iterator[str]:
+    for number, line in enumerate(textwrap.wrap(text, max(20, width - indent), break_on_hyphens=False)):
+        yield (head if number == 0 else " " * indent) + paint(line)
 
 
 def _steps(steps: tuple[StepTime, ...], width: int, pen: Pen) -> Iterator[str]:

@@ -152,6 +152,41 @@ class Group:
         with self.turn() as model:
             model.terminate(instance_id)
 
+    def launch_into_pool(self, instance_id: str) -> None:
+        """A new instance, through the launching hooks into the warm pool."""
+        with self.turn() as model:
+            model.launch_into_pool(instance_id)
+
+    def leave_pool(self, instance_id: str) -> None:
+        """Out of the warm pool, through the launching hooks into service."""
+        with self.turn() as model:
+            model.leave_pool(instance_id)
+
+    def return_to_pool(self, instance_id: str) -> None:
+        """Scale-in, through the terminating hooks back into the warm pool."""
+        with self.turn() as model:
+            model.return_to_pool(instance_id)
+
+    def enter_standby(self, instance_id: str) -> None:
+        """Into standby; no hook is asked."""
+        with self.turn() as model:
+            model.enter_standby(instance_id)
+
+    def exit_standby(self, instance_id: str) -> None:
+        """Back from standby; no hook is asked."""
+        with self.turn() as model:
+            model.exit_standby(instance_id)
+
+    def detach(self, instance_id: str) -> None:
+        """Out of the group, but not away; no hook is asked."""
+        with self.turn() as model:
+            model.detach(instance_id)
+
+    def attach(self, instance_id: str) -> None:
+        """Into the group from outside; no hook is asked."""
+        with self.turn() as model:
+            model.attach(instance_id)
+
     # -- what can be seen
 
     def state(self, instance_id: str) -> str:

@@ -40,7 +40,7 @@ class GroupModel:
         clock: seconds; anything monotonic.
         launch_delay: seconds in `Pending` before the hooks are asked.
         deregistration_delay: seconds in `Terminating` before `Terminating:Wait`, as behind a load balancer.
-        proceed_delay: seconds from the last answer to the end of the way.
+        proceed_delay: seconds from the last answer, or from a launch's ABANDON, to what comes next.
         retain_on_abandon: the instance lifecycle policy `TerminateHookAbandon=retain`.
         pool_state: how instances rest in the warm pool.
     """
@@ -318,7 +318,7 @@ class GroupModel:
         """
         if member.passage.asks is LifecycleTransition.LAUNCHING:
             warmed = member.passage.enters.startswith("Warmed:")
-            self._start(member, WARMED_TERMINATE if warmed else TERMINATE, at, at)
+            self._start(member, WARMED_TERMINATE if warmed else TERMINATE, at, at + self.proceed_delay)
         elif self.retain_on_abandon:
             self._enter(member, member.passage.retained)
         else:

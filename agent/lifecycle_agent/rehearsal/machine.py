@@ -28,6 +28,7 @@ class Process:
         hears: called with each line, on a thread of its own.
         of_errors: whether the lines are those of standard error; else of standard output.
         log: where the other stream goes, and what cannot be read as a line.
+        said: what it reads on its standard input.
     """
 
     def __init__(
@@ -38,18 +39,22 @@ class Process:
         *,
         log: Path,
         of_errors: bool = False,
+        said: str | None = None,
     ) -> None:
         with log.open("ab") as other:
             self._process = subprocess.Popen(
                 argv,
                 env=dict(environ),
-                stdin=subprocess.DEVNULL,
+                stdin=subprocess.DEVNULL if said is None else subprocess.PIPE,
                 stdout=other if of_errors else subprocess.PIPE,
                 stderr=subprocess.PIPE if of_errors else other,
                 start_new_session=True,  # a Ctrl-C on the terminal is ours to handle
                 text=True,
                 errors="replace",
             )
+        if self._process.stdin is not None:
+            with contextlib.suppress(BrokenPipeError), self._process.stdin as stdin:
+                stdin.write(said or "")  # an event of EC2's is shorter than what a pipe holds
         self._stream = self._process.stderr if of_errors else self._process.stdout
         self._hears = hears
         self._reader = threading.Thread(target=self._listen, daemon=True)
@@ -72,6 +77,11 @@ class Process:
         if ended is None:
             return None
         return ended.si_status if ended.si_code == os.CLD_EXITED else -ended.si_status
+
+    def terminate(self) -> None:
+        """Tell it to end (SIGTERM), as systemd does it."""
+        if self.exit_code is None:
+            os.kill(self.pid, signal.SIGTERM)  # not through Popen, which would reap it
 
     def kill(self) -> None:
         """End it and every process that came of it, at once (SIGKILL)."""
@@ -147,7 +157,13 @@ class Machine:
         return {"PATH": os.defpath, "LANG": "C.UTF-8", "HOME": str(self.disk), **more}
 
     def start(
-        self, module: str, *arguments: str, hears: Hears, of_errors: bool = False, **more: str
+        self,
+        module: str,
+        *arguments: str,
+        hears: Hears,
+        of_errors: bool = False,
+        said: str | None = None,
+        **more: str,
     ) -> Process:
         """Start a Python module as a process of this machine, with `more` in its environment."""
         log = self.root / f"{module.rpartition('.')[2]}.out"
@@ -157,9 +173,17 @@ class Machine:
             hears,
             log=log,
             of_errors=of_errors,
+            said=said,
         )
         self.processes.append(process)
         return process
+
+    def switch_off(self) -> None:
+        """EC2 stops the instance: nothing runs any more, and the disk stays."""
+        with self._dying:
+            for process in self.processes:
+                process.kill()
+            self.processes.clear()
 
     def die(self) -> None:
         """The machine is taken away: processes are killed, the disk is gone."""

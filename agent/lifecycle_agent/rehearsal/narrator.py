@@ -10,10 +10,12 @@ from typing import Any
 from lifecycle_agent.model import ActionResult
 from lifecycle_agent.rehearsal.callers import Lost
 from lifecycle_agent.rehearsal.timeline import Lane, Mood, Timeline
+from lifecycle_agent.rehearsal.webhook import Told
 
 APP_SAYS = {
     "serving": "serves on {address}:{port}",
     "asked": "is asked {what}",
+    "ready": "is healthy",
     "stopping": "stops: answers what is in flight",
     "stopped": "stopped after {served} requests, {cut_off} cut off",
 }
@@ -56,9 +58,9 @@ class Narrator:
             text, level, step = line, "warning", None
         self._timeline.add(Lane.AGENT, text, LEVELS.get(level, Mood.PLAIN), step=step)
 
-    def notice(self, kind: str, text: str) -> None:
+    def notice(self, told: Told) -> None:
         """Somebody was told something."""
-        self._timeline.add(Lane.NOTICES, f"{kind}: {text}")
+        self._timeline.add(Lane.NOTICES, f"{told.by}: {told.text}")
 
     def followed(self, views: Sequence[frozenset[str]], came: frozenset[str], went: frozenset[str]) -> None:
         """A caller saw instances come and go; `views` is what each of them sees now."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import socket
 import urllib.request
 from urllib.parse import unquote, urlsplit
 
@@ -23,3 +24,10 @@ def credentials(url: str) -> tuple[str, dict[str, str]]:
 def host_name(address: str) -> str:
     """The private DNS name that EC2 gives an address."""
     return f"ip-{address.replace('.', '-')}.ec2.internal"
+
+
+def free_port(address: str) -> int:
+    """A port of the address that nobody listens on; the kernel gives it to nobody else for a while."""
+    with socket.socket() as probe:
+        probe.bind((address, 0))
+        return int(probe.getsockname()[1])

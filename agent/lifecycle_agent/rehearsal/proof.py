@@ -37,12 +37,16 @@ class Bucket:
         self.name = name
 
     def create(self) -> None:
-        """Make the bucket.
+        """Make the bucket, with nothing in it.
+
+        The emulated S3 is the whole process's: another world may have had a bucket of this name.
 
         Raises:
             OSError: it could not be made.
         """
         self._request("PUT", "")
+        for key in self.listing():
+            self._request("DELETE", "/" + quote(key))
 
     def listing(self, prefix: str = "") -> list[str]:
         """The keys of all objects under `prefix`."""
@@ -75,7 +79,7 @@ class Bucket:
             content = answer.read()
         finally:
             connection.close()
-        if answer.status != 200:
+        if answer.status not in (200, 204):
             raise OSError(f"{method} {rest}: status {answer.status}")
         return content
 

@@ -25,14 +25,15 @@ from lifecycle_agent.config import (
     HooksSection,
     HttpSection,
     IdleSection,
-    LaunchSection,
     LogsSection,
     NotifySection,
+    ReadySection,
+    WarmUpSection,
 )
 
 PASSWORD_FILE = "eureka-password"  # noqa: S105 - a file's name
 PASSWORD = "rehearsal"  # noqa: S105 - the emulated registry's
-SHUTDOWN = "/actuator/shutdown"
+SHUTDOWN, HEALTH = "/actuator/shutdown", "/actuator/health"
 
 # Limits of what really runs (requests, commands) are not compressed below these seconds: the machine
 # that rehearses does not get faster.
@@ -42,13 +43,19 @@ LEAST_POLL = 0.2  # config.AgentSection's
 
 @dataclass(frozen=True)
 class Outside:
-    """What the world offers in place of everything that a configuration names outside the agent."""
+    """What the world offers in place of everything that a configuration names outside the agent.
+
+    Args:
+        start: the command that starts the app of an instance which is still to be launched; empty for one
+            that is there, and is not launched.
+    """
 
     eureka: str
     app: str
     app_port: int
     logs: Path
     state: Path
+    start: tuple[str, ...] = ()
 
 
 def default() -> Config:
@@ -67,6 +74,20 @@ def default() -> Config:
         logs=LogsSection(bucket="acme-logs", paths=("/var/log/orders/**/*",)),
         notify=(NotifySection(kind="webhook"),),
     )
+
+
+def ready(config: Config) -> Config:
+    """The same where an instance that comes back is awaited until it is healthy."""
+    url = f"http://127.0.0.1:8080{HEALTH}"
+    return replace(config, launch=replace(config.launch, ready=ReadySection(url=url, timeout=120.0)))
+
+
+def launching(config: Config) -> Config:
+    """The same where new instances are prepared."""
+    config = ready(config)
+    command = WarmUpSection(argv=("/bin/echo", "the caches are warm"))
+    launch = replace(config.launch, timeout=600.0, command=(command,), then_start=("orders.service",))
+    return replace(config, hooks=replace(config.hooks, launch="warm-up"), launch=launch)
 
 
 def load(path: Path) -> Config:
@@ -109,11 +130,20 @@ def compress(config: Config, speed: float) -> Config:
         command=tuple(replace(one, timeout=limit(one.timeout)) for one in config.drain.command),
         http=tuple(replace(one, timeout=limit(one.timeout)) for one in config.drain.http),
     )
+    ready = min(limit(config.launch.ready.timeout), config.launch.ready.timeout)
+    launch = replace(
+        config.launch,
+        timeout=max(limit(config.launch.timeout), ready + LEAST_LIMIT),
+        command=tuple(replace(one, timeout=limit(one.timeout)) for one in config.launch.command),
+        ready=replace(config.launch.ready, timeout=ready),
+    )
     return replace(
         config,
         agent=replace(config.agent, poll_interval=max(LEAST_POLL, config.agent.poll_interval / speed)),
         eureka=replace(config.eureka, settle=config.eureka.settle / speed),
         drain=drain,
+        launch=launch,
+        maintenance=replace(config.maintenance, lead=limit(config.maintenance.lead)),
     )
 
 
@@ -128,20 +158,32 @@ def place(config: Config, outside: Outside, real_commands: bool) -> tuple[Config
     if config.drain.units and not any(one.url.endswith(SHUTDOWN) for one in http):
         http.append(HttpSection(url=outside.app + SHUTDOWN))
         notes.append(f"instead of stopping {', '.join(config.drain.units)}: POST {SHUTDOWN}")
-    command = config.drain.command
-    if command and not real_commands:
-        command = tuple(replace(one, argv=("/bin/echo", "rehearsed:", *one.argv), user="") for one in command)
+    command, launch = config.drain.command, config.launch
+    if not real_commands and (command or launch.command):
+        command = tuple(replace(one, argv=_echoed(one.argv), user="") for one in command)
+        warm_up = tuple(replace(one, argv=_echoed(one.argv), user="") for one in launch.command)
+        launch = replace(launch, command=warm_up)
         notes.append("commands are echoed, not run (--real-commands runs them)")
+    if outside.start:
+        launch = replace(launch, command=(*launch.command, WarmUpSection(outside.start)), then_start=())
+        for unit in config.launch.then_start:
+            notes.append(f"instead of starting {unit}: a command starts the world's app")
+    if launch.ready.asked:
+        launch = replace(launch, ready=_ready(launch.ready, outside.app, real_commands))
     logs = config.logs
     if logs is not None:
         logs = replace(logs, paths=(f"{outside.logs}/**/*",), journal_units=())
         if config.logs is not None and config.logs.journal_units:
             notes.append("no journal of units is read")
+    if config.eureka.register is not None:
+        notes.append("the world's app registers itself: [eureka.register] is left out")
     idle = config.drain.idle
     return replace(
         config,
         agent=replace(config.agent, state_dir=outside.state),
-        eureka=replace(config.eureka, urls=(outside.eureka,) if config.eureka.urls else (), ca_file=None),
+        eureka=replace(
+            config.eureka, urls=(outside.eureka,) if config.eureka.urls else (), ca_file=None, register=None
+        ),
         drain=replace(
             config.drain,
             command=command,
@@ -149,9 +191,19 @@ def place(config: Config, outside: Outside, real_commands: bool) -> tuple[Config
             units=(),
             idle=replace(idle, ports=(outside.app_port,) if idle.ports else ()),
         ),
-        launch=LaunchSection(),  # nothing is launched here
+        launch=replace(launch, then_start=()),
         logs=logs,
     ), notes
+
+
+def _echoed(argv: tuple[str, ...]) -> tuple[str, ...]:
+    return ("/bin/echo", "rehearsed:", *argv)
+
+
+def _ready(ready: ReadySection, app: str, real_commands: bool) -> ReadySection:
+    """The world's app is asked: at the same path where its health has one, else where Spring has it."""
+    there = replace(ready, url=_moved(ready.url, app) if ready.url else app + HEALTH, units=())
+    return there if real_commands else replace(there, argv=(), user="")
 
 
 def write(config: Config, directory: Path, webhook: str) -> Path:
@@ -195,14 +247,28 @@ def _lines(config: Config) -> Iterator[str]:
         yield from _section("drain.idle", ports=str(list(drain.idle.ports)), quiet=_seconds(drain.idle.quiet))
         yield f"timeout = {_seconds(drain.idle.timeout)}"
     for command in drain.command:
-        yield from _section("[drain.command]", argv=_texts(command.argv), timeout=_seconds(command.timeout))
-        yield f"on_failure = {_text(command.on_failure)}"
-        if command.user:
-            yield f"user = {_text(command.user)}"
+        yield from _command("drain", command)
     for hook in drain.http:
         yield from _section("[drain.http]", url=_text(hook.url), method=_text(hook.method))
         yield f"timeout = {_seconds(hook.timeout)}"
         yield f"on_failure = {_text(hook.on_failure)}"
+    launch = config.launch
+    if launch.command or launch.ready.asked:
+        yield from _section("launch", timeout=_seconds(launch.timeout))
+    if launch.ready.asked:
+        yield from _section("launch.ready", url=_text(launch.ready.url))
+        if launch.ready.argv:
+            yield f"argv = {_texts(launch.ready.argv)}"
+        if launch.ready.user:
+            yield f"user = {_text(launch.ready.user)}"
+        yield f"timeout = {_seconds(launch.ready.timeout)}"
+    for command in launch.command:
+        yield from _command("launch", command)
+    yield from _section("spot", action=_text(config.spot.action))
+    yield from _section("rebalance", action=_text(config.rebalance.action))
+    yield from _section("maintenance", action=_text(config.maintenance.action))
+    yield f"lead = {_seconds(config.maintenance.lead)}"
+    yield from _section("standby", action=_text(config.standby.action))
     if config.logs is not None:
         yield from _section("logs", bucket=_text(config.logs.bucket), prefix=_text(config.logs.prefix))
         yield f"paths = {_texts(config.logs.paths)}"
@@ -217,6 +283,13 @@ def _section(name: str, **values: str) -> Iterator[str]:
     yield f"[{name}]"
     for key, value in values.items():
         yield f"{key} = {value}"
+
+
+def _command(room: str, command: CommandSection) -> Iterator[str]:
+    yield from _section(f"[{room}.command]", argv=_texts(command.argv), timeout=_seconds(command.timeout))
+    yield f"on_failure = {_text(command.on_failure)}"
+    if command.user:
+        yield f"user = {_text(command.user)}"
 
 
 def _seconds(seconds: float) -> str:

@@ -25,6 +25,10 @@ class Show(Protocol):
         """Leave the output as it is fit to be left."""
         ...
 
+    def begin(self, scenario: str, title: str) -> None:
+        """An act begins; its title is empty where it is the only one."""
+        ...
+
     def event(self, event: Event) -> None:
         """Show that something happened."""
         ...
@@ -50,6 +54,10 @@ def choose(as_json: bool, out: IO[str], environ: Mapping[str, str] = os.environ)
 class JsonLines(Writer):
     """For machines: an object a line for each event, and one with `verdict` at the end."""
 
+    def __init__(self, out: IO[str]) -> None:
+        super().__init__(out)
+        self._about: dict[str, str] = {}
+
     def __enter__(self) -> JsonLines:
         """Begin."""
         return self
@@ -57,12 +65,16 @@ class JsonLines(Writer):
     def __exit__(self, *_: object) -> None:
         """Nothing to be undone."""
 
+    def begin(self, scenario: str, title: str) -> None:
+        """Each event says where it belongs."""
+        self._about = {"scenario": scenario, **({"act": title} if title else {})}
+
     def look_at(self, seen: Seen) -> None:
         """Machines get the long names."""
 
     def event(self, event: Event) -> None:
         """Write one event."""
-        document = {"at": round(event.at, 3), "lane": event.lane.value, "text": event.text}
+        document = {**self._about, "at": round(event.at, 3), "lane": event.lane.value, "text": event.text}
         self.write(json.dumps({**document, "mood": event.mood.value, **event.data}) + "\n")
 
     def verdict(self, verdict: Verdict) -> None:
@@ -83,6 +95,11 @@ class Plain(Writer):
 
     def __exit__(self, *_: object) -> None:
         """Nothing to be undone."""
+
+    def begin(self, scenario: str, title: str) -> None:
+        """Write the title."""
+        if title:
+            self.write(f"\n{title}\n")
 
     def look_at(self, seen: Seen) -> None:
         """It knows the short names."""

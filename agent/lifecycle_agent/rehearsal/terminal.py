@@ -30,17 +30,14 @@ class Terminal(Writer):
         super().__init__(out)
         self._pen = pen
         self._seen: Seen | None = None
-        self._alive: set[Lane] = {Lane.GROUP, Lane.REGISTRY}
-        self._losing = False
-        self._strip: deque[str] = deque(maxlen=STRIP)
-        self._sampled = (0, 0)
+        self._set_up()
         self._lock = threading.RLock()
         self._closed = threading.Event()
         self._painter = threading.Thread(target=self._live, daemon=True)
 
     def __enter__(self) -> Terminal:
         """Hide the cursor and begin."""
-        self.write("\033[?25l\n" + self._heading() + "\n")
+        self.write("\033[?25l\n")
         self._painter.start()
         return self
 
@@ -48,6 +45,13 @@ class Terminal(Writer):
         """Take the living line away and show the cursor again."""
         self._stop()
         self.write("\r\033[2K\033[?25h")
+
+    def begin(self, scenario: str, title: str) -> None:
+        """Draw the title, and the rails' heads."""
+        with self._lock:
+            self._set_up()
+            above = f"\n {self._pen(title, BOLD)}\n\n" if title else ""
+            self.write("\r\033[2K" + above + self._heading() + "\n")
 
     def look_at(self, seen: Seen) -> None:
         """Show its counters from now on."""
@@ -67,6 +71,14 @@ class Terminal(Writer):
         self.write("\r\033[2K\n" + "\n".join(lines) + "\n\n")
 
     # -- what is drawn
+
+    def _set_up(self) -> None:
+        """Nothing has been seen yet."""
+        self._seen = None
+        self._alive: set[Lane] = {Lane.GROUP, Lane.REGISTRY}
+        self._losing = False
+        self._strip: deque[str] = deque(maxlen=STRIP)
+        self._sampled = (0, 0)
 
     def _notice(self, event: Event) -> None:
         """Whose rail begins or ends here, and whether the callers' is red."""

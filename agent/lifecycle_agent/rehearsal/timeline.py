@@ -21,6 +21,7 @@ class Lane(str, Enum):
     AGENT = "agent"
     NOTICES = "notices"
     MACHINE = "machine"
+    EC2 = "EC2"
 
 
 class Mood(str, Enum):

@@ -1,0 +1,36 @@
+"""The main one: the group takes an instance away that is serving."""
+
+from __future__ import annotations
+
+from lifecycle_agent.rehearsal import checks
+from lifecycle_agent.rehearsal.outcome import Outcome
+from lifecycle_agent.rehearsal.play import Play
+from lifecycle_agent.rehearsal.scenario import Act, Scenario
+from lifecycle_agent.rehearsal.verdict import Check
+from lifecycle_agent.rehearsal.world import OURS
+
+
+def script(play: Play) -> None:
+    """Scale-in."""
+    play.calm()
+    play.group_does(f"scales in: takes {OURS} away")
+    play.group.terminate(OURS)
+    play.gone()
+    play.aftermath()
+
+
+def judge(outcome: Outcome) -> list[Check]:
+    """Nothing is lost, nothing is late."""
+    found = [
+        checks.requests(outcome.tally, outcome.seconds),
+        checks.logs(outcome.logs),
+        checks.hook(outcome.action),
+        checks.app(outcome.app_stopped),
+        checks.registry(outcome.registered),
+    ]
+    if outcome.with_agent:
+        found += [checks.notices(outcome), checks.agent(outcome.reports)]
+    return found
+
+
+SCENARIO = Scenario("terminate", (Act("", script, judge, without_agent=True),))
