@@ -2,7 +2,7 @@
 # PYTHON=/path/to/python3.12 makes rehearse, bench and lint use that one instead of the newest the machine has.
 
 .DEFAULT_GOAL := help
-.PHONY: help test test-kills test-machines packages rehearse bench bench-upload lint clean
+.PHONY: help test test-kills test-machines test-worlds explore packages rehearse rehearse-all bench bench-upload docs lint clean
 
 help: ## what can be made
 	@sed -n 's/^\([a-z-]*\): ## \(.*\)/make \1\t\2/p' Makefile | expand -t 20
@@ -17,17 +17,29 @@ test-machines: ## run the tests that boot a machine, on every Debian that they k
 	@tests/setup packages
 	@venv=$$(tests/setup venv test) && LIFECYCLE_AGENT_MACHINES=$${LIFECYCLE_AGENT_MACHINES:-all} "$$venv/bin/python" -m pytest -q -p no:cacheprovider tests/machine $(ARGS)
 
+explore: ## visit every state that can be reached around the agent's own rules, and hold the invariants in each (some minutes; ARGS="spot" for one)
+	@venv=$$(tests/setup venv test) && "$$venv/bin/python" -m tests.explore --wide $(ARGS)
+
+test-worlds: ## the real agent in EXAMPLES=200 random lives of an instance (SEED=7 repeats them)
+	@venv=$$(tests/setup venv test) && LIFECYCLE_AGENT_WORLDS=$${EXAMPLES:-200} LIFECYCLE_AGENT_SEED=$${SEED:-$$RANDOM} "$$venv/bin/python" -m pytest -p no:cacheprovider tests/fleet/test_worlds.py $(ARGS)
+
 packages: ## a deb and an rpm in dist/ (ARCH=arm64 for the other architecture)
 	@packaging/build $(ARGS)
 
 rehearse: ## watch the agent save a live app on this machine (options: ARGS="--speed 1")
 	@venv=$$(tests/setup venv rehearsal) && "$$venv/bin/lifecycle-agent" rehearse $(ARGS)
 
+rehearse-all: ## every way in which an instance comes and goes, one after the other
+	@venv=$$(tests/setup venv rehearsal) && "$$venv/bin/lifecycle-agent" rehearse --scenario all $(ARGS)
+
 bench: ## measure memory, start-up time and reaction time, each beside its target
 	@venv=$$(tests/setup venv test) && "$$venv/bin/python" tests/bench $(ARGS)
 
 bench-upload: ## measure log uploads beside what people use instead (needs root; options: ARGS="--links 1000,unshaped")
 	@venv=$$(tests/setup venv test) && "$$venv/bin/python" tests/bench/upload $(ARGS)
+
+docs: ## print docs/decisions.md from the code
+	@venv=$$(tests/setup venv test) && "$$venv/bin/python" docs/decisions.py
 
 lint: ## ruff and mypy alone
 	@venv=$$(tests/setup venv test) && "$$venv/bin/python" -m pytest -q tests/unit/test_lint.py tests/unit/test_layers.py

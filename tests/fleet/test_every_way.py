@@ -6,13 +6,17 @@ import json
 import signal
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
 
-from lifecycle_agent.model import ActionResult, LifecycleTransition
+from lifecycle_agent.deadline import boottime
+from lifecycle_agent.model import ActionResult, LifecycleTransition, Notice, NoticeKind
 from lifecycle_agent.rehearsal.group_faults import Fault
+from lifecycle_agent.rehearsal.imds import TARGET_STATE
+from lifecycle_agent.watch.supervisor import GAVE_WAY
 from tests.fleet.job import Job
 from tests.stage import HOOK, INSTANCE, Agent, until
 
@@ -405,6 +409,41 @@ def test_undrain_is_refused_where_the_group_wants_something_else(life: Life) -> 
     message, hint = life.by_hand("undrain").assert_two_lines()
     assert "wants i-0123456789abcdef0 Standby: it cannot go back into service" in message
     assert "ExitStandby" in hint
+
+
+def test_undrain_is_refused_once_a_termination_has_begun_though_the_metadata_are_silent(life: Life) -> None:
+    assert life.run(*life.transition_of(life.seen())).code == 0
+    life.imds.set(TARGET_STATE, None)
+    message, hint = life.by_hand("undrain").assert_two_lines()
+    assert "the group takes i-0123456789abcdef0 away: it cannot go back into service" in message
+    assert "status" in hint
+
+
+def test_undrain_that_has_waited_for_others_is_refused_where_it_may_not_be_done_any_more(life: Life) -> None:
+    life.configure_all(settle="50s")
+    first = life.start("drain")
+    until(lambda: life.transition().get("step") == "discovery.settle")
+    second = life.start("undrain")
+    until(lambda: second.said("following the transition"))
+    life.group.enter_standby(INSTANCE)
+    assert first.stop() == 143
+    assert second.wait() == 1
+    assert second.said("wants i-0123456789abcdef0 Standby: it cannot go back into service")
+    assert life.status_in_registry() == OUT
+
+
+@pytest.mark.parametrize("kind", [NoticeKind.STAY_DRAINED, NoticeKind.RETURN, NoticeKind.REBALANCE])
+def test_what_the_service_has_seen_before_a_person_did_something_else_is_decided_anew(
+    life: Life, kind: NoticeKind
+) -> None:
+    notice = Notice(kind, "seen before", boottime())
+    assert life.by_hand("drain").code == 0
+    ran = life.run(*life.transition_of(notice))
+    assert ran.code == GAVE_WAY
+    assert f"has been begun since: {kind.value} gives way" in ran.err
+    assert life.kinds() == ["drain"]
+    life.register()  # as systemd has started it
+    assert life.run(*life.transition_of(replace(notice, seen_at=boottime()))).code != GAVE_WAY
 
 
 @pytest.mark.parametrize("command", ["drain", "undrain"])

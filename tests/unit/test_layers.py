@@ -41,7 +41,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     | LEASE
     | {"config", "journal", "standing"},  # resident: everything it imports stays in memory for weeks
     "installation": NOUNS | FILES | {"config", "clients"},
-    "cli": NOUNS | FILES | {"config", "journal", "clients", "steps", "transition", "watch", "installation"},
+    "cli": NOUNS
+    | FILES
+    | {"config", "journal", "standing", "clients", "steps", "transition", "watch", "installation"},
     "cli.rehearse": NOUNS | FILES | {"config", "clients", "steps", "transition", "watch", "cli", "rehearsal"},
     # The emulated world shares no code with what it judges.
     "rehearsal": NOUNS | {"values", "toml", "files", "config"},

@@ -12,6 +12,7 @@ from lifecycle_agent.deadline import boottime
 from lifecycle_agent.journal import Journal
 from lifecycle_agent.model import (
     COMPLETE,
+    ENOUGH,
     LifecycleTransition,
     NamedAction,
     Notice,
@@ -20,7 +21,7 @@ from lifecycle_agent.model import (
     StepReport,
     TargetState,
 )
-from lifecycle_agent.transition.plan import COMMAND, HTTP, START_UNITS
+from lifecycle_agent.transition.plan import ARRIVAL, BACK_IN_SERVICE, COMMAND, HTTP, START_UNITS
 from lifecycle_agent.transition.take_up import Transition, already_over
 
 ONE, TWO, CALL = f"{COMMAND}.1", f"{COMMAND}.2", f"{HTTP}.1"
@@ -135,3 +136,47 @@ def test_a_launch_that_another_process_has_finished_meanwhile_is_over(past: Past
     past.had(replace(seen, reason="by an event"), COMPLETE)
     assert already_over(seen, past.journal) is Outcome.DONE
     assert already_over(replace(seen, seen_at=boottime() + 1), past.journal) is None
+
+
+@pytest.mark.parametrize("kind", [NoticeKind.REBOOT, NoticeKind.SHUTDOWN])
+def test_nor_are_they_repeated_where_a_person_came_between_as_the_machine_went_down(
+    past: Past, kind: NoticeKind
+) -> None:
+    past.had(notice(kind), ONE)
+    past.had(notice(NoticeKind.DRAIN), over=False)
+    assert set(past.takes_up(notice(kind)).ended) == {ONE}
+
+
+def test_a_way_back_whose_steps_were_all_skipped_is_looked_past(past: Past) -> None:
+    past.had(notice(NoticeKind.SPOT), ONE)
+    past.takes_up(notice(NoticeKind.UNDRAIN))
+    past.journal.step_ended(StepReport(START_UNITS, Outcome.SKIPPED, "no time"))
+    past.journal.over(Outcome.FAILED, "")
+    assert set(past.takes_up(notice(TERMINATE)).ended) == {ONE}
+
+
+def test_a_way_back_that_has_lifted_the_override_is_not(past: Past) -> None:
+    past.had(notice(NoticeKind.STANDBY), ONE)
+    past.had(notice(NoticeKind.UNDRAIN), BACK_IN_SERVICE, over=False)
+    assert past.takes_up(notice(TERMINATE)).ended == {}
+
+
+def test_what_was_only_put_on_record_is_looked_past(past: Past) -> None:
+    past.had(notice(NoticeKind.LAUNCH, target=TargetState.WARMED_RUNNING), ONE)
+    past.takes_up(notice(NoticeKind.LAUNCH))
+    past.journal.step_ended(StepReport(ARRIVAL, Outcome.DONE, "", data={ENOUGH: True}))
+    past.journal.over(Outcome.DONE, "")
+    assert set(past.takes_up(notice(TERMINATE)).ended) == {ONE}
+
+
+def test_one_that_has_answered_is_gone_on_with_however_late(past: Past) -> None:
+    """A machine that is hibernated with its answer on the way says that it is over when it wakes."""
+    long_ago = replace(notice(NoticeKind.LAUNCH, target=TargetState.WARMED_HIBERNATED), seen_at=-1e6)
+    launched = past.had(long_ago, ONE, COMPLETE, over=False)
+    assert past.takes_up(long_ago).transition_id == launched
+
+
+def test_one_that_was_cut_off_before_its_answer_and_is_late_is_done_anew(past: Past) -> None:
+    long_ago = replace(notice(NoticeKind.LAUNCH, target=TargetState.WARMED_HIBERNATED), seen_at=-1e6)
+    launched = past.had(long_ago, ONE, over=False)
+    assert past.takes_up(long_ago).transition_id != launched

@@ -29,6 +29,7 @@ from lifecycle_agent.model import (
     Outcome,
     TargetState,
 )
+from lifecycle_agent.standing import Phase, standing
 from lifecycle_agent.transition.conduct import conduct
 from lifecycle_agent.transition.lock import TransitionLock
 from lifecycle_agent.transition.plan import Plan, make_plan
@@ -52,10 +53,16 @@ def carry_out(
         logline.set_up(settings.verbose, quiet=screen.live)
         metadata = MetadataClient()
         machine = metadata.machine()
-        if kind is NoticeKind.UNDRAIN:
-            _may_go_back(metadata.observe().target, machine)
-        _not_in_a_launch(Journal(state_dir(loaded.agent.state_dir), machine.instance_id))
-        code = in_turn(Notice(kind, reason, boottime(), completes), machine, loaded, screen, wait)
+        journal = Journal(state_dir(loaded.agent.state_dir), machine.instance_id)
+
+        def allowed() -> None:
+            if kind is NoticeKind.UNDRAIN:
+                _may_go_back(metadata.observe().target, machine, journal)
+            _not_in_a_launch(journal)
+
+        allowed()
+        notice = Notice(kind, reason, boottime(), completes)
+        code = in_turn(notice, machine, loaded, screen, wait, allowed=allowed)
     leave(code)
 
 
@@ -67,23 +74,24 @@ def leave(code: int) -> NoReturn:
     sys.exit(code)
 
 
-def _may_go_back(target: TargetState | None, machine: Machine) -> None:
+def _may_go_back(target: TargetState | None, machine: Machine, journal: Journal) -> None:
     """Refuse to bring an instance back that the group wants elsewhere: the service would only drain it again.
 
     Raises:
         LifecycleAgentError: it does.
     """
-    if target in (TargetState.IN_SERVICE, TargetState.DETACHED, None):
-        return
-    if target in (TargetState.TERMINATED, TargetState.WARMED_TERMINATED):
+    # A termination goes on with what it has not done yet, whatever its metadata say just now.
+    gone = standing(journal.history(), boot_id()).phase is Phase.GONE
+    if gone or target in (TargetState.TERMINATED, TargetState.WARMED_TERMINATED):
         raise LifecycleAgentError(
             f"the group takes {machine.instance_id} away: it cannot go back into service",
             "let the termination come to its end; `lifecycle-agent status` shows it",
         )
-    raise LifecycleAgentError(
-        f"the group wants {machine.instance_id} {target.value}: it cannot go back into service",
-        "bring it back in the group (for standby: ExitStandby), and the agent follows",
-    )
+    if target not in (TargetState.IN_SERVICE, TargetState.DETACHED, None):
+        raise LifecycleAgentError(
+            f"the group wants {machine.instance_id} {target.value}: it cannot go back into service",
+            "bring it back in the group (for standby: ExitStandby), and the agent follows",
+        )
 
 
 def _not_in_a_launch(journal: Journal) -> None:
@@ -111,17 +119,20 @@ def in_turn(
     screen: Screen,
     wait: bool,
     overtake: Callable[[], None] | None = None,
+    allowed: Callable[[], None] = lambda: None,
 ) -> int:
     """Carry the transition out, or follow the one that runs and do what that leaves undone.
 
     Args:
         overtake: takes the lock where one of another kind runs and has to give way; None to follow any.
+        allowed: raises where it may not be done; asked once more after others have been waited for.
 
     Returns:
         The exit code.
 
     Raises:
         LockedError: another transition runs, and is not to be waited for.
+        LifecycleAgentError: what `allowed` raises.
     """
     lock, kind = take_lock(), notice.kind.value
     code = None
@@ -133,6 +144,8 @@ def in_turn(
             overtake()
         else:
             code = _follow(lock, screen, notice)
+            if code is None:
+                allowed()
     if code is None:
         notice = replace(notice, seen_at=boottime())
         code = conducted(notice, machine, loaded, 0, lambda now: screen.show(asdict(now)))

@@ -16,7 +16,8 @@ from lifecycle_agent.cli.foreground import FOLLOW_SECONDS, conducted, take_lock
 from lifecycle_agent.config import Config
 from lifecycle_agent.deadline import Deadline
 from lifecycle_agent.errors import LifecycleAgentError, UsageError
-from lifecycle_agent.files import read_regular
+from lifecycle_agent.files import read_regular, state_dir
+from lifecycle_agent.journal import Journal, boot_id
 from lifecycle_agent.logline import logger
 from lifecycle_agent.model import Machine, Notice, NoticeKind
 from lifecycle_agent.toml import Document
@@ -46,6 +47,7 @@ def carry_out_seen(settings: Settings, told: str) -> None:
         raise UsageError(f"--notice: {error!r}", "leave it out: it is how the watcher calls this") from error
     loaded = _in_force(settings, Path(kept) if kept else None)
     wait_for_the_lock(notice, machine, loaded)
+    _give_way_to_what_came_since(notice, Journal(state_dir(loaded.agent.state_dir), machine.instance_id))
     code = conducted(notice, machine, loaded, deaths, None)
     sys.exit(DONE_WITH_FAILURES if code == 1 else code)
 
@@ -90,7 +92,7 @@ def wait_for_the_lock(notice: Notice, machine: Machine, loaded: Config) -> None:
         logger.error("%s; going on without the lock", error)
         return
     holder = lock.holder()
-    if notice.completes is None and notice.kind not in (NoticeKind.SHUTDOWN, NoticeKind.REBOOT):
+    if _can_give_way(notice):
         logger.warning("another transition is running (%s): that one goes first", holder)
         sys.exit(GAVE_WAY)
     logger.info("another transition is running (%s): waiting for its end", holder)
@@ -107,6 +109,21 @@ def wait_for_the_lock(notice: Notice, machine: Machine, loaded: Config) -> None:
                 logger.error("%s does not come to its end: going on without the lock", lock.holder())
                 return
             time.sleep(FOLLOW_SECONDS)
+
+
+def _give_way_to_what_came_since(notice: Notice, journal: Journal) -> None:
+    """Leave where somebody has done something else since the notice was seen: it is to be decided anew."""
+    last = journal.last()
+    if last is None or last.boot != boot_id() or last.notice.kind is notice.kind:
+        return
+    if _can_give_way(notice) and last.notice.seen_at > notice.seen_at:
+        logger.warning("%s has been begun since: %s gives way", last.transition_id, notice.kind.value)
+        sys.exit(GAVE_WAY)
+
+
+def _can_give_way(notice: Notice) -> bool:
+    """Whether the group waits for no answer, and the machine stays."""
+    return notice.completes is None and notice.kind not in (NoticeKind.SHUTDOWN, NoticeKind.REBOOT)
 
 
 def _tell_to_stop(holder: Holder) -> None:

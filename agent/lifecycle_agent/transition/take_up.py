@@ -12,7 +12,16 @@ from lifecycle_agent.deadline import Deadline, boottime
 from lifecycle_agent.journal import Journal, Recorded, boot_id
 from lifecycle_agent.logline import utc
 from lifecycle_agent.model import COMPLETE, DRAINING, Notice, NoticeKind, Outcome, StepReport
-from lifecycle_agent.transition.plan import COMMAND, HTTP, START_UNITS, THEN_START, UNITS, time_for
+from lifecycle_agent.transition.plan import (
+    BACK_IN_SERVICE,
+    COMMAND,
+    HTTP,
+    REGISTER,
+    START_UNITS,
+    THEN_START,
+    UNITS,
+    time_for,
+)
 
 
 @dataclass(frozen=True)
@@ -124,7 +133,10 @@ def _to_go_on_with(history: Sequence[Recorded], notice: Notice) -> Recorded | No
     last = history[-1] if history else None
     if last is None or last.notice.kind is not notice.kind or last.outcome is not None:
         return None
-    return last if last.boot == boot_id() and not Deadline(last.ends).passed else None
+    if last.boot != boot_id():
+        return None
+    # One that has answered has nothing left to do but to say that it is over, however late that is.
+    return last if last.answered or not Deadline(last.ends).passed else None
 
 
 def _done_before(history: Sequence[Recorded], notice: Notice) -> dict[str, StepReport]:
@@ -149,14 +161,20 @@ def _done_before(history: Sequence[Recorded], notice: Notice) -> dict[str, StepR
 
 
 def _left_the_app(recorded: Recorded) -> bool:
-    """Whether it has changed nothing for the app: people were told, or it was cut off before that."""
-    touched = any(name.startswith(_TOUCH_THE_APP) for name in recorded.ended)
-    return recorded.notice.only_told or (recorded.outcome is None and not touched)
+    """Whether it has changed nothing for the app: put on record alone, or over before that."""
+    if recorded.notice.only_told or recorded.found:
+        return True
+    touched = any(
+        name.startswith(_TOUCH_THE_APP) and report.outcome is not Outcome.SKIPPED
+        for name, report in recorded.ended.items()
+    )
+    return not touched and recorded.outcome in (None, Outcome.FAILED)
 
 
 def _goes_on_from(before: Notice, notice: Notice) -> bool:
     """Whether a transition for `notice` goes on from one for `before`."""
-    drained = before.kind in DRAINING or (before.kind is NoticeKind.LAUNCH and before.into_pool)
+    drained = before.kind in (*DRAINING, *_GOING_DOWN)
+    drained = drained or (before.kind is NoticeKind.LAUNCH and before.into_pool)
     by_hand = notice.kind is NoticeKind.DRAIN  # a person may repeat it
     return drained and not by_hand and notice.kind in (*DRAINING, *_GOING_DOWN)
 
@@ -175,7 +193,7 @@ def _named_after(history: Sequence[Recorded], transition_id: str, notice: Notice
 
 
 # Steps that bring the app to rest, or back.
-_TOUCH_THE_APP = (COMMAND, HTTP, UNITS, START_UNITS, THEN_START)
+_TOUCH_THE_APP = (COMMAND, HTTP, UNITS, START_UNITS, THEN_START, REGISTER, BACK_IN_SERVICE)
 
 _GOING_DOWN = (NoticeKind.SHUTDOWN, NoticeKind.REBOOT)
 
