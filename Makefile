@@ -38,7 +38,7 @@ bench: ## measure memory, start-up time and reaction time, each beside its targe
 bench-upload: ## measure log uploads beside what people use instead (needs root; options: ARGS="--links 1000,unshaped")
 	@venv=$$(tests/setup venv test) && "$$venv/bin/python" tests/bench/upload $(ARGS)
 
-docs: ## print docs/decisions.md from the code
+docs: ## write docs/decisions.md from the code
 	@venv=$$(tests/setup venv test) && "$$venv/bin/python" docs/decisions.py
 
 lint: ## ruff and mypy alone

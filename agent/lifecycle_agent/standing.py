@@ -22,7 +22,7 @@ class Phase(Enum):
     DETACHED = "detached"
     INTERRUPTED = "interrupted"  # drained for a spot interruption
     ADVISED = "drained on advice"  # a rebalance recommendation, scheduled maintenance
-    GONE = "gone"  # the group has taken it away
+    GONE = "gone"  # the group takes it away, and nothing brings it back
 
 
 # Out of service for a reason that outlives what happens to the machine, a spot interruption included.
@@ -75,7 +75,8 @@ class Standing:
             outcome: None for one that was cut off.
         """
         handled = self.handled | ({(notice.kind, notice.event)} if notice.event and outcome else set())
-        if notice.only_told or (notice.kind is NoticeKind.SPOT and self.phase in _HELD):
+        gone = self.phase is Phase.GONE and notice.kind is not NoticeKind.TERMINATE
+        if notice.only_told or gone or (notice.kind is NoticeKind.SPOT and self.phase in _HELD):
             return replace(self, handled=handled)
         phase = self._phase_after(notice, outcome, this_boot)
         return Standing(phase, notice, outcome is not None, this_boot, handled)

@@ -178,7 +178,10 @@ class Invariants:
             return ""
         if world.group.answer != ActionResult.CONTINUE.value or world.app.listed != "UP":
             return ""
-        failed = any(_failed(each) for each in world.journal.records) or world.journal.over is Outcome.FAILED
+        records, over = world.journal.records, world.journal.over
+        failed = over is Outcome.FAILED or any(
+            _failed(each) or each.outcome is Outcome.FAILED for each in records
+        )
         return "" if failed else "the machine goes, and it is UP still"
 
     # -- at rest

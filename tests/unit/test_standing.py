@@ -172,3 +172,23 @@ def test_what_a_person_begins_right_after_is_not_overlooked(tmp_path: Path, jour
     assert record.ended(notice(NoticeKind.RETURN), DONE).phase is Phase.DRAINED
     journal.over(DONE, "")
     assert record.standing().finished
+
+
+@pytest.mark.parametrize(
+    "after",
+    [
+        (NoticeKind.DRAIN, DONE),
+        (NoticeKind.DRAIN, None),
+        (NoticeKind.UNDRAIN, DONE),
+        (NoticeKind.SHUTDOWN, DONE),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("ended", [DONE, None], ids=["over", "cut off"])
+def test_what_the_group_takes_away_stays_gone_whatever_is_done_by_hand_since(
+    journal: Journal, after: tuple[NoticeKind, Outcome | None], ended: Outcome | None
+) -> None:
+    write(journal, notice(NoticeKind.TERMINATE), ended, DONE if ended else None)
+    write(journal, notice(after[0]), after[1])
+    now = stands(journal)
+    assert (now.phase, now.kind, now.finished) == (Phase.GONE, NoticeKind.TERMINATE, ended is not None)
