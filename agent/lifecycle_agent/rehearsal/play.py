@@ -47,6 +47,13 @@ class Play:
         """Give the moment a name, for the judge."""
         return self.world.watching.mark(name)
 
+    def taken_away(self, how: str = f"scales in: takes {OURS} away") -> None:
+        """The group takes our instance away, to the end and beyond."""
+        self.group_does(how)
+        self.group.terminate(OURS)
+        self.gone()
+        self.aftermath()
+
     # -- waiting
 
     def wait(self, what: str, condition: Callable[[], bool], seconds: float | None = None) -> None:

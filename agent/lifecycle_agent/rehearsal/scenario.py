@@ -22,6 +22,16 @@ def _always(config: Config) -> str:
     return ""
 
 
+def acted_on(section: str, action: str) -> Callable[[Config], str]:
+    """Why an act makes no sense where `[section] action` is another one."""
+
+    def fits(config: Config) -> str:
+        found = getattr(config, section).action
+        return "" if found == action else f'[{section}] action is "{found}"'
+
+    return fits
+
+
 @dataclass(frozen=True)
 class Act:
     """One world from its beginning to its end.

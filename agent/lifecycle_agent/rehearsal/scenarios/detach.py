@@ -36,10 +36,7 @@ def script(play: Play) -> None:
     play.mark(ATTACHED)
     play.called()
     play.mark(SERVED)
-    play.group_does(f"scales in: takes {OURS} away")
-    play.group.terminate(OURS)
-    play.gone()
-    play.aftermath()
+    play.taken_away()
 
 
 def judge(outcome: Outcome) -> list[Check]:

@@ -2,31 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 
-from lifecycle_agent.config import Config
 from lifecycle_agent.rehearsal import checks
 from lifecycle_agent.rehearsal.ec2 import SCHEDULED
 from lifecycle_agent.rehearsal.outcome import Outcome
 from lifecycle_agent.rehearsal.play import Play
-from lifecycle_agent.rehearsal.scenario import Act, Scenario
+from lifecycle_agent.rehearsal.scenario import Act, Scenario, acted_on
 from lifecycle_agent.rehearsal.verdict import Check
 
 EVENT = "instance-event-0d59937288b749b32"
 FAR_AWAY = 7 * 86400.0  # seconds: EC2 announces most events two weeks before
 SOON = 4.0  # seconds until the lead time begins
 BEGIN, END, DUE, DRAINED, STILL = "begin", "end", "due", "drained", "still drained"
-
-
-def action(wanted: str) -> Callable[[Config], str]:
-    """Why an act makes no sense with a configuration."""
-
-    def fits(config: Config) -> str:
-        found = config.maintenance.action
-        return "" if found == wanted else f'[maintenance] action is "{found}"'
-
-    return fits
 
 
 def told(play: Play) -> None:
@@ -86,13 +74,13 @@ def judge_drained(outcome: Outcome) -> list[Check]:
 SCENARIO = Scenario(
     "maintenance",
     (
-        Act('action = "notify"', told, judge_told, fits=action("notify")),
+        Act('action = "notify"', told, judge_told, fits=acted_on("maintenance", "notify")),
         Act(
             'action = "drain"',
             drained,
             judge_drained,
             prepare=lambda config: replace(config, maintenance=replace(config.maintenance, action="drain")),
-            fits=action("drain"),
+            fits=acted_on("maintenance", "drain"),
         ),
     ),
 )

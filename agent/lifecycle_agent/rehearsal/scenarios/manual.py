@@ -8,7 +8,6 @@ from lifecycle_agent.rehearsal.play import Play
 from lifecycle_agent.rehearsal.scenario import Act, Scenario
 from lifecycle_agent.rehearsal.scenarios import terminate
 from lifecycle_agent.rehearsal.verdict import Check
-from lifecycle_agent.rehearsal.world import OURS
 
 DRAINED, STILL, BACK, SERVED = "drained", "still drained", "back", "served"
 
@@ -28,10 +27,7 @@ def script(play: Play) -> None:
     play.called()
     play.polled()
     play.mark(SERVED)
-    play.group_does(f"scales in: takes {OURS} away")
-    play.group.terminate(OURS)
-    play.gone()
-    play.aftermath()
+    play.taken_away()
 
 
 def judge(outcome: Outcome) -> list[Check]:

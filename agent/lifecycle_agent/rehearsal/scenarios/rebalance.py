@@ -2,31 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 
-from lifecycle_agent.config import Config, RebalanceSection
+from lifecycle_agent.config import RebalanceSection
 from lifecycle_agent.rehearsal import checks
 from lifecycle_agent.rehearsal.ec2 import RECOMMENDATION
 from lifecycle_agent.rehearsal.outcome import Outcome
 from lifecycle_agent.rehearsal.play import Play
-from lifecycle_agent.rehearsal.scenario import Act, Scenario
+from lifecycle_agent.rehearsal.scenario import Act, Scenario, acted_on
 from lifecycle_agent.rehearsal.scenarios import terminate
 from lifecycle_agent.rehearsal.scene import Scene
 from lifecycle_agent.rehearsal.verdict import Check
 from lifecycle_agent.rehearsal.world import OURS
 
 BEGIN, END, DRAINED, STILL = "begin", "end", "drained", "still drained"
-
-
-def action(wanted: str) -> Callable[[Config], str]:
-    """Why an act makes no sense with a configuration."""
-
-    def fits(config: Config) -> str:
-        found = config.rebalance.action
-        return "" if found == wanted else f'[rebalance] action is "{found}"'
-
-    return fits
 
 
 def told(play: Play) -> None:
@@ -52,10 +41,7 @@ def drained(play: Play) -> None:
     play.mark(DRAINED)
     play.looked()
     play.mark(STILL)
-    play.group_does(f"has launched another one, and takes {OURS} away")
-    play.group.terminate(OURS)
-    play.gone()
-    play.aftermath()
+    play.taken_away(f"has launched another one, and takes {OURS} away")
 
 
 def judge_told(outcome: Outcome) -> list[Check]:
@@ -77,14 +63,14 @@ def judge_drained(outcome: Outcome) -> list[Check]:
 SCENARIO = Scenario(
     "rebalance",
     (
-        Act('action = "notify"', told, judge_told, Scene(spot=True), fits=action("notify")),
+        Act('action = "notify"', told, judge_told, Scene(spot=True), fits=acted_on("rebalance", "notify")),
         Act(
             'action = "drain"',
             drained,
             judge_drained,
             Scene(spot=True),
             lambda config: replace(config, rebalance=RebalanceSection("drain")),
-            action("drain"),
+            acted_on("rebalance", "drain"),
         ),
     ),
 )

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from lifecycle_agent.config import Config
 from lifecycle_agent.rehearsal import checks
 from lifecycle_agent.rehearsal.outcome import Outcome
 from lifecycle_agent.rehearsal.play import Play
-from lifecycle_agent.rehearsal.scenario import Act, Scenario
+from lifecycle_agent.rehearsal.scenario import Act, Scenario, acted_on
 from lifecycle_agent.rehearsal.scene import Scene
 from lifecycle_agent.rehearsal.verdict import Check
 from lifecycle_agent.rehearsal.world import OURS
@@ -15,11 +14,6 @@ NOTICE = 120.0  # seconds of real life, as EC2 documents it
 LEAST_NOTICE = 10.0  # seconds: the machine that rehearses does not get faster, and processes have to start
 SLOW_BALANCER = 900.0  # seconds of real life: a group that would ask long after the machine is gone
 DONE, GONE = "done", "gone"
-
-
-def drains(config: Config) -> str:
-    """Why nothing of this happens with a configuration."""
-    return "" if config.spot.action == "drain" else f'[spot] action is "{config.spot.action}"'
 
 
 def interrupted(play: Play) -> None:
@@ -74,13 +68,20 @@ def in_time(outcome: Outcome) -> Check:
 SCENARIO = Scenario(
     "spot",
     (
-        Act("in service", interrupted, judge, Scene(spot=True), fits=drains, without_agent=True),
+        Act(
+            "in service",
+            interrupted,
+            judge,
+            Scene(spot=True),
+            fits=acted_on("spot", "drain"),
+            without_agent=True,
+        ),
         Act(
             "in the middle of a termination",
             in_the_middle,
             judge,
             Scene(spot=True, balancer=SLOW_BALANCER),
-            fits=drains,
+            fits=acted_on("spot", "drain"),
         ),
     ),
 )

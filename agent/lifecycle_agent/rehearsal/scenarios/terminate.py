@@ -7,16 +7,12 @@ from lifecycle_agent.rehearsal.outcome import Outcome
 from lifecycle_agent.rehearsal.play import Play
 from lifecycle_agent.rehearsal.scenario import Act, Scenario
 from lifecycle_agent.rehearsal.verdict import Check
-from lifecycle_agent.rehearsal.world import OURS
 
 
 def script(play: Play) -> None:
     """Scale-in."""
     play.calm()
-    play.group_does(f"scales in: takes {OURS} away")
-    play.group.terminate(OURS)
-    play.gone()
-    play.aftermath()
+    play.taken_away()
 
 
 def judge(outcome: Outcome) -> list[Check]:

@@ -55,10 +55,7 @@ def terminated(play: Play) -> None:
     begin(play, TargetState.WARMED_RUNNING)
     play.looked()
     play.mark(END)
-    play.group_does(f"takes {OURS} away, out of the warm pool")
-    play.group.terminate(OURS)
-    play.gone()
-    play.aftermath()
+    play.taken_away(f"takes {OURS} away, out of the warm pool")
 
 
 def judge_in_and_out(outcome: Outcome) -> list[Check]:
