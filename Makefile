@@ -21,7 +21,7 @@ explore: ## visit every state that can be reached around the agent's own rules, 
 	@venv=$$(tests/setup venv test) && "$$venv/bin/python" -m tests.explore --wide $(ARGS)
 
 test-worlds: ## the real agent in EXAMPLES=200 random lives of an instance (SEED=7 repeats them)
-	@venv=$$(tests/setup venv test) && LIFECYCLE_AGENT_WORLDS=$${EXAMPLES:-200} LIFECYCLE_AGENT_SEED=$${SEED:-$$RANDOM} "$$venv/bin/python" -m pytest -p no:cacheprovider tests/fleet/test_worlds.py $(ARGS)
+	@venv=$$(tests/setup venv test) && LIFECYCLE_AGENT_WORLDS=$${EXAMPLES:-200} LIFECYCLE_AGENT_SEED=$${SEED:-$$(date +%s)} "$$venv/bin/python" -m pytest -p no:cacheprovider tests/worlds/test_worlds.py $(ARGS)
 
 packages: ## a deb and an rpm in dist/ (ARCH=arm64 for the other architecture)
 	@packaging/build $(ARGS)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
@@ -107,16 +108,19 @@ class Scene:
         self.connect: Callable[[], FakeGroup] = lambda: self.client
         self.stopped: threading.Event | None = None
         self.action: NamedAction | None = None
+        self.transition = LifecycleTransition.TERMINATING
+        self.if_asked = False
 
     def side(self, configured: str = "", group: str | None = "orders") -> GroupSide:
         return GroupSide(
             lambda: self.connect(),
-            LifecycleTransition.TERMINATING,
+            self.transition,
             configured,
             group,
             self.deadline,
             self.tightened.append,
             self.stopped or self.clock,  # type: ignore[arg-type]
+            if_asked=self.if_asked,
             action=self.action,
         )
 
@@ -419,6 +423,33 @@ def test_what_is_refused_at_the_end_as_well_is_the_reason(scene: Scene) -> None:
     side = scene.run()
     with pytest.raises(LifecycleAgentError, match="AccessDenied"):
         scene.complete(side)
+
+
+def test_what_is_refused_for_a_while_at_the_end_is_tried_until_it_is_not(scene: Scene) -> None:
+    """A policy that is on its way."""
+    scene.client.state = lambda now: DENIED if now < 10 else "Terminating:Wait"
+    side = scene.run(group=None)
+    scene.complete(side)
+    assert scene.client.completed == [("orders", "drain", ActionResult.CONTINUE)]
+
+
+@pytest.mark.parametrize(
+    ("transition", "tried"), [(LifecycleTransition.LAUNCHING, True), (LifecycleTransition.TERMINATING, False)]
+)
+def test_one_that_need_not_be_asked_is_not_kept_by_it_unless_it_is_in_its_launch(
+    transition: LifecycleTransition, tried: bool
+) -> None:
+    scene = Scene()
+    scene.transition, scene.if_asked = transition, True
+    scene.client.found = [replace(hook(), transition=transition)]
+    scene.client.state = lambda now: DENIED if now < 10 else "Pending:Wait"
+    side = scene.run(group=None)
+    if tried:
+        scene.complete(side)
+    else:
+        with pytest.raises(LifecycleAgentError, match="AccessDenied"):
+            scene.complete(side)
+    assert len(scene.client.completed) == tried
 
 
 def test_the_end_waits_for_a_thread_that_is_looking_still() -> None:

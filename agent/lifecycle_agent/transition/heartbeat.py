@@ -11,7 +11,14 @@ from lifecycle_agent.deadline import Deadline
 from lifecycle_agent.errors import LifecycleAgentError
 from lifecycle_agent.logline import logger
 from lifecycle_agent.model import POOL, ActionResult, LifecycleState, LifecycleTransition, NamedAction
-from lifecycle_agent.transition.completion import GIVEN, Next, after_refusal, answer
+from lifecycle_agent.transition.completion import (
+    FIRST_PAUSE,
+    GIVEN,
+    LONGEST_PAUSE,
+    Next,
+    after_refusal,
+    answer,
+)
 from lifecycle_agent.transition.our_hook import (
     LONGEST_BUSY_SECONDS,
     LOOK_SECONDS,
@@ -138,8 +145,7 @@ class GroupSide(threading.Thread):
         if self._if_asked and not self._found.is_set():
             return "not known whether an answer is owed: the group cannot be asked"
         if self._asked is None:
-            # Once more: an answer that is owed is not skipped for one bad moment at the beginning.
-            self._asked = self._ours.find(patience)
+            self._asked = self._find(deadline, patience, sleep, say)
         if self._asked is None:
             return "no answer is owed: the group has no lifecycle hook for this"
         asked, client = self._asked, self._asked.client
@@ -155,6 +161,28 @@ class GroupSide(threading.Thread):
             self._machine_goes,
         )
         return f"hook {asked.hook.name}, {result.value}: {told}" if told == GIVEN else told
+
+    def _find(
+        self,
+        deadline: Deadline,
+        patience: Deadline,
+        sleep: Callable[[float], None],
+        say: Callable[[str], None],
+    ) -> Asked | None:
+        """Once more: an answer that is owed is not skipped for a bad moment, or for a policy on its way."""
+        # One that takes the place of a launch has it from there that the group asks; a machine that is
+        # switched off and may not ask the group at all must not wait for that.
+        owed = not self._if_asked or self._transition is LifecycleTransition.LAUNCHING
+        pause = FIRST_PAUSE
+        while True:
+            try:
+                return self._ours.find(patience)
+            except GroupError as error:
+                if error.refusal is not Refusal.DENIED or not owed or deadline.passed:
+                    raise
+                say(error.message)
+            sleep(max(0.01, min(_jitter(pause), deadline.remaining())))
+            pause = min(LONGEST_PAUSE, pause * 2)
 
     def _until_asked(self, asked: Asked) -> float | None:
         """Return when the group waits for our answer, or when nobody needs to know any more.

@@ -1,11 +1,8 @@
-"""The real agent in random worlds: whatever happens there, the laws of `worlds_laws.py` hold.
+"""The real agent in random worlds: whatever happens there, the laws of `laws.py` hold.
 
 Group events, notices, faults, restarts, a machine that sleeps, and people, as Hypothesis draws them. What is
 drawn does not depend on what the processes do: a rule draws a number, and does the so-manieth thing that is
 possible just then.
-
-Every run has a small part with a fixed seed. `make test-worlds` is the full one: EXAMPLES=200 worlds, and
-SEED=... to repeat them.
 """
 
 from __future__ import annotations
@@ -17,28 +14,21 @@ import signal
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import pytest
 from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
-import lifecycle_agent
 from lifecycle_agent.model import LifecycleTransition, TargetState
 from lifecycle_agent.rehearsal.group_faults import Fault
 from lifecycle_agent.rehearsal.imds import TARGET_STATE, Trouble
-from tests.fleet.worlds import CODEDEPLOY, FOREIGN, HEARTBEAT, LEAD, Happened, Kind, World
-from tests.fleet.worlds_laws import ALWAYS, Broken, at_rest
 from tests.stage import INSTANCE, until
+from tests.worlds.laws import ALWAYS, Broken, at_rest
+from tests.worlds.world import CODEDEPLOY, FOREIGN, HEARTBEAT, LEAD, Happened, Kind, World
 
-# In every run the same few: some 5 s a world.
-EXAMPLES = int(os.environ.get("LIFECYCLE_AGENT_WORLDS", "7"))
-SEED = int(os.environ.get("LIFECYCLE_AGENT_SEED", "6"))
-STEPS = 9
-MOST_UNTIL_FOUND = 30  # worlds until a broken agent is found out
+STEPS = 9  # at most, in one life: some 5 s
 REST_SECONDS = HEARTBEAT + 30.0
 
 PICK = st.integers(0, 11)
@@ -368,7 +358,7 @@ def shown(each: Happened) -> str:
     return f"[{' '.join(filter(None, [*words, each.seen['status']]))}]"
 
 
-def explore(examples: int, steps: int, at_random: int, machine: type[Worlds] = Worlds) -> None:
+def explore(examples: int, at_random: int, machine: type[Worlds] = Worlds) -> None:
     """So many worlds, with so many events in each at most."""
 
     class Seeded(machine):  # type: ignore[misc, valid-type]
@@ -377,82 +367,15 @@ def explore(examples: int, steps: int, at_random: int, machine: type[Worlds] = W
     seed(at_random)(Seeded)
     how = settings(
         max_examples=examples,
-        stateful_step_count=steps,
+        stateful_step_count=STEPS,
         deadline=None,
         database=None,
         report_multiple_bugs=False,
-        phases=(
-            Phase.generate,
-        ),  # nothing is made smaller: each try takes its seconds, and may go another way
+        # Nothing is made smaller: each try takes its seconds, and may go another way.
+        phases=(Phase.generate,),
         suppress_health_check=list(HealthCheck),
     )
     try:
         run_state_machine_as_test(Seeded, settings=how)
     except Exception as error:
         raise Broken(f"seed {at_random}: {Seeded.found or error}") from (None if Seeded.found else error)
-
-
-@pytest.mark.once
-@pytest.mark.timeout(60 + 60 * EXAMPLES)
-def test_random_worlds() -> None:
-    print(f"{EXAMPLES} worlds with seed {SEED}")
-    explore(EXAMPLES, STEPS, SEED)
-
-
-# -- that it can fail
-
-
-@dataclass(frozen=True)
-class Break:
-    """One line of the agent, broken.
-
-    Args:
-        law: what is broken by it.
-    """
-
-    law: str
-    file: str
-    line: str
-    instead: str
-
-
-BREAKS = (
-    Break(
-        "up_only_after_ready",
-        "transition/plan.py",
-        "    if not ready.asked:\n        return []\n",
-        "    return []\n",
-    ),
-    Break(
-        "answered_in_time",
-        "watch/wanted.py",
-        "TAKEN_AWAY = (TargetState.TERMINATED, TargetState.WARMED_TERMINATED)",
-        "TAKEN_AWAY = ()",
-    ),
-    Break(
-        "finished_steps_are_not_repeated",
-        "transition/runner.py",
-        "        self._before = dict(ended)\n",
-        "        self._before = {}\n",
-    ),
-)
-
-
-@pytest.mark.once
-@pytest.mark.timeout(600)
-@pytest.mark.parametrize("broken", BREAKS, ids=lambda broken: broken.law)
-def test_an_agent_with_a_broken_line_is_found_out(broken: Break, tmp_path: Path) -> None:
-    package = Path(lifecycle_agent.__file__).parent
-    shutil.copytree(package, tmp_path / package.name, ignore=shutil.ignore_patterns("__pycache__"))
-    file = tmp_path / package.name / broken.file
-    text = file.read_text()
-    assert text.count(broken.line) == 1
-    file.write_text(text.replace(broken.line, broken.instead))
-
-    class Wrong(Worlds):
-        """The same worlds, and the broken agent in them."""
-
-        agent = tmp_path
-
-    with pytest.raises(Broken, match=broken.law):
-        explore(MOST_UNTIL_FOUND, STEPS, SEED, Wrong)

@@ -1,44 +1,37 @@
 """A world that can be pushed around: a group, a registry, metadata, an app, people, a clock that jumps.
 
-What happens in it is written down as it happens, with what could be seen at that moment: `worlds_laws.py`
-judges it.
+What happens in it is written down as it happens, with what could be seen at that moment: `laws.py` judges it.
 """
 
 from __future__ import annotations
 
 import contextlib
-import http.client
 import json
 import os
 import signal
-import struct
 import threading
-import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
-from werkzeug.wrappers import Response
-
-from lifecycle_agent.deadline import boottime
 from lifecycle_agent.files import StatusFile
 from lifecycle_agent.model import ActionResult, LifecycleTransition, TargetState
 from lifecycle_agent.rehearsal.eureka import EmulatedEureka
 from lifecycle_agent.rehearsal.group import Group
-from lifecycle_agent.rehearsal.http import Served
 from lifecycle_agent.rehearsal.imds import TARGET_STATE, Imds
 from lifecycle_agent.rehearsal.lifecycle import Refusal
 from lifecycle_agent.rehearsal.proof import Bucket
 from tests.stage import ADDRESS, APP, INSTANCE, Agent, until
+from tests.worlds.app import REGISTRATION, App
+from tests.worlds.clock import FOR_PYTHON, Clock
 
 DRAIN_HOOK, LAUNCH_HOOK = "drain", "warm-up"
 OURS = (DRAIN_HOOK, LAUNCH_HOOK)
 FOREIGN, CODEDEPLOY = "somebody-else", "CodeDeploy-managed-automatic-launch-deployment-hook-orders-1"
-REGISTRATION, GROUP = "orders:1", "rehearsal"
+GROUP = "rehearsal"
 
 # Seconds. The shortest that AWS allows, which all pauses of the agent are made for.
 HEARTBEAT = 30
@@ -54,34 +47,6 @@ CAUSES = {
     "EnteringStandby": "standby",
 }
 
-CLOCK = Path(__file__).parent / "worlds_clock"
-
-
-class Clock:
-    """The boot clock of the world: it goes on while the machine sleeps."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._slept = 0.0
-        self._write()
-
-    def __call__(self) -> float:
-        return boottime() + self._slept
-
-    def wall(self) -> float:
-        """The wall clock, which has slept as long."""
-        return time.time() + self._slept
-
-    def jump(self, seconds: float) -> None:
-        """So many seconds have passed for all but those that slept."""
-        self._slept += seconds
-        self._write()
-
-    def _write(self) -> None:
-        # In place and at once: it is mapped into the agent's memory.
-        with open(self.path, "r+b" if self.path.exists() else "wb") as file:
-            file.write(struct.pack("d", self._slept))
-
 
 @dataclass(frozen=True)
 class Happened:
@@ -91,92 +56,6 @@ class Happened:
     who: str
     what: str
     seen: dict[str, Any] = field(default_factory=dict)
-
-
-class App:
-    """The app: socket-activated, so that the first request after it was stopped starts it again.
-
-    It registers as STARTING, and as UP once it is ready; it renews its lease, and registers again on a 404.
-    Stopped, it does nothing of that. Its own requests to the registry are no others than POST and PUT of the
-    registration.
-    """
-
-    def __init__(self, registry: str, say: Callable[[str], None]) -> None:
-        self._registry = urlsplit(registry)
-        self._say = say
-        self._lock = threading.Lock()
-        self._over = threading.Event()
-        self._served = Served(self._answer)
-        self.url = self._served.url
-        self.alive = False
-        self.ill = False
-        self.takes = 0.3  # seconds from its start until it is ready
-        self._began = 0.0
-        self._registered = ""
-        self.ready_said_at = -1.0  # monotonic; when it last told somebody that it is ready
-        self.stopped_at = -1.0
-        self._thread = threading.Thread(target=self._live, daemon=True)
-
-    def __enter__(self) -> App:
-        self._served.start()
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._over.set()
-        self._thread.join()
-        self._served.stop()
-
-    @property
-    def ready(self) -> bool:
-        """What its health says."""
-        return self.alive and not self.ill and time.monotonic() >= self._began + self.takes
-
-    def begin(self) -> None:
-        """Start it."""
-        with self._lock:
-            if not self.alive:
-                self.alive, self._began, self._registered = True, time.monotonic(), ""
-                self._say("the app starts")
-
-    def _answer(self, environ: dict[str, Any], start_response: Any) -> Any:
-        status = 200
-        if environ["PATH_INFO"] == "/stop":
-            with self._lock:
-                self.alive, self.stopped_at = False, time.monotonic()
-                self._say("the app is told to stop")
-        else:
-            self.begin()
-            if self.ready:
-                self.ready_said_at = time.monotonic()
-            else:
-                status = 503
-        return Response("", status)(environ, start_response)
-
-    def _live(self) -> None:
-        while not self._over.wait(0.1):
-            with self._lock:
-                if self.alive:
-                    self._renew("UP" if self.ready else "STARTING")
-
-    def _renew(self, status: str) -> None:
-        base = f"{self._registry.path}/apps/{APP}"
-        with contextlib.suppress(OSError, http.client.HTTPException):  # a registry that is down: next time
-            if self._registered == status and self._ask("PUT", f"{base}/{REGISTRATION}") != 404:
-                return
-            center = {"@class": "com.netflix.appinfo.InstanceInfo$DefaultDataCenterInfo", "name": "MyOwn"}
-            instance = {"app": APP, "hostName": "ip-10-0-0-7", "ipAddr": ADDRESS, "dataCenterInfo": center}
-            document = {"instance": {**instance, "instanceId": REGISTRATION, "status": status}}
-            if self._ask("POST", base, json.dumps(document)) == 204:
-                self._registered = status
-
-    def _ask(self, method: str, path: str, body: str | None = None) -> int:
-        connection = http.client.HTTPConnection(self._registry.netloc, timeout=1.0)
-        try:
-            connection.request(method, path, body, {"Content-Type": "application/json"})
-            return connection.getresponse().status
-        finally:
-            connection.close()
 
 
 @dataclass(frozen=True)
@@ -230,7 +109,7 @@ class World:
         # until then.
         self.unable: list[list[float | None]] = []
         self._healing: dict[str, threading.Timer] = {}
-        self._python_path = [str(CLOCK), *([str(agent)] if agent else [])]
+        self._python_path = [str(FOR_PYTHON), *([str(agent)] if agent else [])]
         self._stack = ExitStack()
         self._events = 0
 

@@ -12,8 +12,8 @@ from typing import Any
 from lifecycle_agent.journal import Journal, boot_id
 from lifecycle_agent.model import POOL
 from lifecycle_agent.standing import Phase, Standing, standing
-from tests.fleet.worlds import GROUP, OURS, World
 from tests.stage import INSTANCE
+from tests.worlds.world import GROUP, OURS, World
 
 # Seconds without trouble in which an action that is open must have been answered: the longest pause between
 # two looks at the metadata after trouble (15 s), and a transition as it is configured here, which takes a
