@@ -51,9 +51,9 @@ MAINTENANCE = Announced("instance-event-1", "system-reboot", NOW + 60)
 
 # What may be announced at once.
 ANNOUNCED = {
-    "nothing": Observation(None),
-    "spot": Observation(None, spot=SPOT),
-    "rebalance": Observation(None, rebalance=REBALANCE),
+    "nothing": Observation(None, maintenance=()),
+    "spot": Observation(None, spot=SPOT, maintenance=()),
+    "rebalance": Observation(None, rebalance=REBALANCE, maintenance=()),
     "maintenance": Observation(None, maintenance=(MAINTENANCE,)),
     "all three": Observation(None, spot=SPOT, rebalance=REBALANCE, maintenance=(MAINTENANCE,)),
 }
@@ -70,6 +70,7 @@ def _notice(kind: NoticeKind) -> Notice:
     completes = {
         NoticeKind.TERMINATE: LifecycleTransition.TERMINATING,
         NoticeKind.ENTER_POOL: LifecycleTransition.TERMINATING,
+        NoticeKind.REPLACE_ROOT: LifecycleTransition.TERMINATING,
         NoticeKind.SPOT: LifecycleTransition.TERMINATING,
         NoticeKind.LAUNCH: LifecycleTransition.LAUNCHING,
         NoticeKind.LEAVE_POOL: LifecycleTransition.LAUNCHING,
@@ -109,6 +110,8 @@ STANDINGS: dict[str, Standing] = {
     "in the warm pool, cut off": _after(NoticeKind.ENTER_POOL, None),
     "in the warm pool, booted since": _after(NoticeKind.ENTER_POOL, this_boot=False),
     Phase.DETACHED.value: _after(NoticeKind.DETACH),
+    "drained for a new root volume": _after(NoticeKind.REPLACE_ROOT),
+    "drained for a new root volume, booted from it": _after(NoticeKind.REPLACE_ROOT, this_boot=False),
     "interrupted, and that is over": _after(NoticeKind.SPOT),
     "interrupted": _after(NoticeKind.SPOT, ends=NOW + 10, event=SPOT.event),
     "drained for a rebalance": _after(NoticeKind.REBALANCE, event=REBALANCE.event),
@@ -127,6 +130,7 @@ RUNNING = [
     kind
     for kind in NoticeKind
     if kind not in (NoticeKind.FOUND, NoticeKind.DETACH, NoticeKind.ATTACH, NoticeKind.DRAIN)
+    and kind is not NoticeKind.REPLACE_ROOT  # by an event: never the watcher's own
 ]
 
 

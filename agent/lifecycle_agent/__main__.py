@@ -1,5 +1,9 @@
 """`python -m lifecycle_agent`: the same as the `lifecycle-agent` command."""
 
-from lifecycle_agent.cli import main
+import signal
+
+signal.signal(signal.SIGINT, signal.SIG_DFL)  # ^C while all of it is imported ends it without a word
+
+from lifecycle_agent.cli import main  # noqa: E402
 
 main()

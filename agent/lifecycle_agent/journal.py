@@ -19,7 +19,7 @@ from lifecycle_agent import __version__
 from lifecycle_agent.deadline import boottime
 from lifecycle_agent.files import regular_only
 from lifecycle_agent.logline import logger, utc
-from lifecycle_agent.model import COMPLETE, ENOUGH, Notice, NoticeKind, Outcome, StepReport
+from lifecycle_agent.model import COMPLETE, ENOUGH, UNASKED, UNKNOWN, Notice, NoticeKind, Outcome, StepReport
 
 FORMAT = 1
 MOST_BYTES = 8 * 1024 * 1024  # a transition writes some 20 KiB; beyond this the oldest lines are not read
@@ -58,13 +58,25 @@ class Recorded:
     @property
     def settled(self) -> bool:
         """Whether it is over, and the group is not owed an answer by it any more."""
-        unanswered = COMPLETE in self.ended and self.ended[COMPLETE].outcome is Outcome.FAILED
+        unanswered = COMPLETE in self.ended and is_unanswered(self.ended[COMPLETE])
         return self.outcome is not None and not (self.notice.kind is NoticeKind.TERMINATE and unanswered)
 
     @property
     def found(self) -> bool:
         """Whether it was a launch that has found the instance in service already."""
         return any(report.data.get(ENOUGH) for report in self.ended.values())
+
+    @property
+    def unknown(self) -> bool:
+        """Whether it could not find out what is to be done, and has done nothing."""
+        return any(report.data.get(UNKNOWN) for report in self.ended.values())
+
+    @property
+    def prepared(self) -> bool:
+        """Whether all of it went well, but perhaps the answer to the group."""
+        well = (Outcome.DONE, Outcome.WARNED)
+        others = [report.outcome in well for name, report in self.ended.items() if name != COMPLETE]
+        return self.outcome is not None and bool(others) and all(others)
 
     @property
     def answered(self) -> bool:
@@ -94,6 +106,11 @@ class Recorded:
         """The process working on it was told to stop: no death, and the end of a row of deaths."""
         self._deaths = 0
         self._taken = False
+
+
+def is_unanswered(report: StepReport) -> bool:
+    """Whether it is the answer to the group, and that has none: it is tried again."""
+    return report.name == COMPLETE and (report.outcome is Outcome.FAILED or bool(report.data.get(UNASKED)))
 
 
 class Journal:
@@ -243,7 +260,8 @@ def _apply(history: list[Recorded], line: Mapping[str, Any]) -> None:
 def _recorded(line: Mapping[str, Any]) -> Recorded:
     notice = Notice.from_json(line["notice"])
     ends = None if notice.ends is None else _finite(notice.ends)
-    notice = replace(notice, reason=_text(notice.reason), seen_at=_finite(notice.seen_at), ends=ends)
+    reason, event = _text(notice.reason), _text(notice.event)
+    notice = replace(notice, reason=reason, event=event, seen_at=_finite(notice.seen_at), ends=ends)
     name, time, boot = (_text(line[key]) for key in ("transition", "time", "boot"))
     return Recorded(name, notice, time, boot, _finite(line["ends"]))
 

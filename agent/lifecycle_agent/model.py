@@ -72,6 +72,14 @@ class LifecycleState:
         return self.word in ("Terminating", "Pending", "Warmed:Pending", "Warmed:Terminating")
 
     @property
+    def replacing(self) -> bool:
+        """Whether the instance gets a new root volume: asked as for a termination, launched anew after it.
+
+        Source: "Replace root volumes during instance refresh" in the service's user guide.
+        """
+        return self.word.startswith(("ReplacingRootVolume", "RootVolumeReplaced"))
+
+    @property
     def retained(self) -> bool:
         """Whether an ABANDON made the group keep the instance for a human."""
         return self.word.endswith(":Retained")
@@ -163,6 +171,7 @@ class NoticeKind(str, Enum):
     ENTER_POOL = "enter-pool"  # out of service, back into the warm pool
     LEAVE_POOL = "leave-pool"
     STANDBY = "standby"
+    REPLACE_ROOT = "replace-root"  # of which only its event tells
     # ... which is only put on record
     FOUND = "found"  # in service when the agent came
     DETACH = "detach"
@@ -183,10 +192,13 @@ class NoticeKind(str, Enum):
 
 # Kinds that take the app away from its callers and bring it to rest, whatever becomes of the machine.
 DRAINING = (
-    *(NoticeKind.TERMINATE, NoticeKind.ENTER_POOL, NoticeKind.STANDBY),
+    *(NoticeKind.TERMINATE, NoticeKind.ENTER_POOL, NoticeKind.STANDBY, NoticeKind.REPLACE_ROOT),
     *(NoticeKind.DRAIN, NoticeKind.STAY_DRAINED),
     *(NoticeKind.SPOT, NoticeKind.REBALANCE, NoticeKind.MAINTENANCE),
 )
+
+# Kinds that bring the app into service, once it is ready.
+INTO_SERVICE = (NoticeKind.LAUNCH, NoticeKind.LEAVE_POOL, NoticeKind.UNDRAIN, NoticeKind.RETURN)
 
 
 @dataclass(frozen=True)
@@ -255,6 +267,8 @@ class Notice:
 
 # In a step's data: whether it has found that nothing else is to be done, and no answer is owed to the group.
 ENOUGH = "enough"
+UNKNOWN = "unknown"  # ... or that it cannot be known: all of it is tried again
+UNASKED = "unasked"  # ... of the answer: that the group has not asked yet, and may still do so
 COMPLETE = "complete"  # the name of the last step, the answer to the group; it outlives a reboot
 
 

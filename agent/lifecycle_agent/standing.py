@@ -22,11 +22,17 @@ class Phase(Enum):
     DETACHED = "detached"
     INTERRUPTED = "interrupted"  # drained for a spot interruption
     ADVISED = "drained on advice"  # a rebalance recommendation, scheduled maintenance
+    REPLACED = "replaced"  # drained for a new root volume; what comes after that is a new launch
     GONE = "gone"  # the group takes it away, and nothing brings it back
 
 
 # Out of service for a reason that outlives what happens to the machine, a spot interruption included.
-_HELD = (Phase.DRAINED, Phase.STANDBY, Phase.POOLED, Phase.INTERRUPTED, Phase.ADVISED)
+_HELD = (
+    *(Phase.DRAINED, Phase.STANDBY, Phase.POOLED, Phase.INTERRUPTED, Phase.ADVISED),
+    Phase.REPLACED,
+)
+
+_LAUNCHES = (NoticeKind.LAUNCH, NoticeKind.LEAVE_POOL)
 
 _WELL = (Outcome.DONE, Outcome.WARNED)
 
@@ -35,6 +41,7 @@ _PHASES = {
     NoticeKind.TERMINATE: Phase.GONE,
     NoticeKind.ENTER_POOL: Phase.POOLED,
     NoticeKind.STANDBY: Phase.STANDBY,
+    NoticeKind.REPLACE_ROOT: Phase.REPLACED,
     NoticeKind.DETACH: Phase.DETACHED,
     NoticeKind.ATTACH: Phase.IN_SERVICE,
     NoticeKind.FOUND: Phase.IN_SERVICE,
@@ -55,6 +62,7 @@ class Standing:
         finished: whether that transition came to its end; one that did not goes on.
         this_boot: whether it began in this boot of the machine: in another one the app was started anew.
         handled: announcements that have been acted on, by kind and by what EC2 calls them.
+        down: whether all is done that there is to do before the machine goes down.
     """
 
     phase: Phase = Phase.NEW
@@ -62,6 +70,7 @@ class Standing:
     finished: bool = True
     this_boot: bool = True
     handled: frozenset[tuple[NoticeKind, str]] = frozenset()
+    down: bool = False
 
     @property
     def kind(self) -> NoticeKind | None:
@@ -78,8 +87,12 @@ class Standing:
         gone = self.phase is Phase.GONE and notice.kind is not NoticeKind.TERMINATE
         if notice.only_told or gone or (notice.kind is NoticeKind.SPOT and self.phase in _HELD):
             return replace(self, handled=handled)
+        down = notice.kind in (NoticeKind.SHUTDOWN, NoticeKind.REBOOT)
+        if down and self.phase in _HELD:
+            # It is still what it was held for that has to be over.
+            return replace(self, this_boot=this_boot, handled=handled, down=outcome is not None)
         phase = self._phase_after(notice, outcome, this_boot)
-        return Standing(phase, notice, outcome is not None, this_boot, handled)
+        return Standing(phase, notice, outcome is not None, this_boot, handled, down and outcome is not None)
 
     def _phase_after(self, notice: Notice, outcome: Outcome | None, this_boot: bool) -> Phase:
         well = outcome in _WELL
@@ -93,7 +106,7 @@ class Standing:
             case NoticeKind.LAUNCH | NoticeKind.LEAVE_POOL | NoticeKind.UNDRAIN | NoticeKind.RETURN:
                 return Phase.IN_SERVICE if well else Phase.OUT
             case NoticeKind.SHUTDOWN | NoticeKind.REBOOT:
-                return self.phase if self.phase in _HELD else Phase.OUT
+                return Phase.OUT
             case NoticeKind.DRAIN if outcome is None and not this_boot and self.phase is not Phase.DRAINED:
                 return Phase.OUT  # whoever was at it has gone with the machine
         return _PHASES[notice.kind]
@@ -109,10 +122,15 @@ def standing(history: Iterable[Recorded], boot: str, since: Standing = Standing(
     """
     now = since
     for each in history:
+        if each.unknown:
+            continue
         if each.found:
             # Put on record, and nothing else was done: whatever stood there before stands.
             found = replace(each.notice, kind=NoticeKind.FOUND)
             now = now.after(found, Outcome.DONE, each.boot == boot) if now.phase is Phase.NEW else now
         else:
-            now = now.after(each.notice, each.outcome if each.settled else None, each.boot == boot)
+            outcome = each.outcome if each.settled else None
+            if each.notice.kind in _LAUNCHES and each.prepared:
+                outcome = Outcome.WARNED  # it serves, whatever became of the answer
+            now = now.after(each.notice, outcome, each.boot == boot)
     return now

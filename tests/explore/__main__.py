@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import time
 
+from lifecycle_agent.logline import logger
 from tests.explore import figures
 from tests.explore.scopes import SCOPES
 
 
 def main(arguments: list[str]) -> int:
     """Search the scopes of these names, or all; with `--wide` more may happen in each."""
+    logger.setLevel(logging.CRITICAL + 1)
     names, wide = [each for each in arguments if each != "--wide"], "--wide" in arguments
     states = steps = wrong = 0
     print(figures.HEAD)

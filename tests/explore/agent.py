@@ -8,12 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from lifecycle_agent.model import COMPLETE, ActionResult, LifecycleState, NoticeKind, Outcome
+from lifecycle_agent.model import (
+    COMPLETE,
+    ActionResult,
+    LifecycleState,
+    LifecycleTransition,
+    NoticeKind,
+    Outcome,
+    TargetState,
+)
 from lifecycle_agent.standing import Phase, Standing
 from lifecycle_agent.transition import plan
 from lifecycle_agent.watch.decision import Leave, Memory, Record, Start
 from lifecycle_agent.watch.supervisor import DONE, DONE_WITH_FAILURES, GAVE_WAY
-from lifecycle_agent.watch.wanted import TAKEN_AWAY
 from tests.explore.group import NOT_FOR_GOOD, answered
 from tests.explore.rules import Next, Rules
 from tests.explore.search import Edge
@@ -186,11 +193,20 @@ def _gives_way(proc: Proc) -> bool:
     return proc.asked.completes is None and proc.asked.kind not in (NoticeKind.SHUTDOWN, NoticeKind.REBOOT)
 
 
-def goes_away(world: World) -> bool:
-    """Whether `undrain` is refused; see `cli/foreground.py`."""
-    records = world.journal.records
-    terminated = any(each.notice.kind is NoticeKind.TERMINATE for each in records)
-    return world.shown in TAKEN_AWAY or terminated or world.journal.over is not None
+def refused(world: World, rules: Rules, kind: NoticeKind) -> bool:
+    """Whether `drain` or `undrain` by hand is; see `cli/foreground.py`."""
+    records, phase = world.journal.records, stands(world, rules).phase
+    last = records[-1] if records else None
+    launching = last is not None and last.notice.completes is LifecycleTransition.LAUNCHING
+    if (launching and last is not None and not last.settled) or phase is Phase.POOLED:
+        return True
+    if phase is Phase.NEW and rules.config.launches:
+        return True
+    if kind is not NoticeKind.UNDRAIN:
+        return False
+    back = (None, TargetState.IN_SERVICE, TargetState.DETACHED)
+    interrupted = bool(world.told.spot) and rules.config.spot.action == "drain"
+    return phase is Phase.GONE or world.shown not in back or interrupted
 
 
 def _with(world: World, name: str, proc: Proc | None) -> World:
@@ -199,7 +215,7 @@ def _with(world: World, name: str, proc: Proc | None) -> World:
 
 def _lock(world: World, rules: Rules, name: str, proc: Proc, who: str) -> Iterator[Moved]:
     holder = next((each for each in world.procs if each.place == "working"), None)
-    if holder is None and name == "hand" and proc.asked.kind is NoticeKind.UNDRAIN and goes_away(world):
+    if holder is None and name == "hand" and refused(world, rules, proc.asked.kind):
         yield Edge(f"{who} is refused", world._replace(hand=None), own=True)
     elif holder is None or not rules.locks:
         taken = rules.take_up(proc.asked, world.journal)
@@ -257,8 +273,10 @@ def _step(
     if step.startswith(_LONG) and world.shown is not world.group.target:
         return
 
-    def ended(outcome: Outcome, after: World, enough: bool = False, own: bool = True) -> Moved:
-        done = record._replace(ended=(*record.ended, Ended(step, outcome, enough)))
+    def ended(
+        outcome: Outcome, after: World, enough: bool = False, unknown: bool = False, own: bool = True
+    ) -> Moved:
+        done = record._replace(ended=(*record.ended, Ended(step, outcome, enough, unknown)))
         after = after._replace(journal=world.journal.with_record(proc.page, done))
         did = ("step", name, proc, record, step, outcome)
         return Edge(f"{who}: {step} {outcome.value}", after, own=own, did=did)
@@ -273,6 +291,9 @@ def _step(
             return
     if world.budget.faults:
         budget, app = world.budget._replace(faults=world.budget.faults - 1), world.app
+        if step == plan.ARRIVAL:  # it does not fail, and may not find out
+            yield ended(Outcome.WARNED, world._replace(budget=budget), unknown=True, own=False)
+            return
         if step == plan.START_UNITS:
             app = app._replace(commanded=False)  # nobody knows how far it came
         yield ended(Outcome.FAILED, world._replace(budget=budget, app=app), own=False)
@@ -322,7 +343,8 @@ def _answer(
     after = world._replace(group=answered(group, hook, result, by, rules.retains)) if hook else world
     outcome = Outcome.FAILED if came == "failed" else Outcome.DONE
     what = f"{result.value} to {hook}" if hook else came
-    yield _answered(after, name, proc, record, outcome, f"{who}: {what}", True, hook, result)
+    unasked = came == "not asked"
+    yield _answered(after, name, proc, record, outcome, f"{who}: {what}", True, hook, result, unasked)
     if hook and world.budget.lost:
         budget = world.budget._replace(lost=world.budget.lost - 1)
         dead = None if name == "hand" else proc._replace(place="dead", page=-1)
@@ -341,7 +363,8 @@ def _answered(
     own: bool,
     hook: str = "",
     result: ActionResult | None = None,
+    unasked: bool = False,
 ) -> Moved:
-    ended = record._replace(ended=(*record.ended, Ended(COMPLETE, outcome)))
+    ended = record._replace(ended=(*record.ended, Ended(COMPLETE, outcome, unasked=unasked)))
     after = world._replace(journal=world.journal.with_record(proc.page, ended))
     return Edge(label, after, own=own, did=("answer", name, proc, record, hook, result))

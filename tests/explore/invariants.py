@@ -4,13 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from lifecycle_agent.model import ActionResult, LifecycleTransition, Notice, NoticeKind, Outcome, TargetState
+from lifecycle_agent.model import (
+    INTO_SERVICE,
+    ActionResult,
+    LifecycleTransition,
+    Notice,
+    NoticeKind,
+    Outcome,
+    TargetState,
+)
 from lifecycle_agent.transition import plan
 from tests.explore import agent
 from tests.explore.rules import Rules
 from tests.explore.search import Edge
 from tests.explore.world import POOL, Ended, Proc, Rec, World
 
+_HOLDS = (plan.READY, plan.OUT_OF_SERVICE)
 _UP = (plan.BACK_IN_SERVICE, plan.REGISTER)
 _WRONG = (Outcome.FAILED, Outcome.SKIPPED)
 
@@ -41,6 +50,7 @@ class Invariants:
             "only our own hook": self._our_hook,
             "the right answer": self._right_answer,
             "an app in service is never deregistered": self._deregistered,
+            "an app that serves is left to serve": self._left_to_serve,
             "nothing without a reason": self._has_reason,
             "a finished step is never repeated": self._repeated,
             "UP only after ready": self._up,
@@ -92,6 +102,8 @@ class Invariants:
         match edge.did:
             case ("answer", _, _, Rec() as record, str(hook), result) if hook:
                 app, failed = world.app, _failed(record)
+                if hook in self._launching and record.notice.kind is NoticeKind.SPOT:
+                    return "" if result is ActionResult.ABANDON else f"{result} of an interrupted launch"
                 if hook in self._launching:
                     if failed != (result is ActionResult.ABANDON):
                         return f"{result} of a launch"
@@ -115,6 +127,15 @@ class Invariants:
                     record, plan.OUT_OF_SERVICE, plan.SETTLE, plan.UNITS
                 ):
                     return "it is UP still"
+        return ""
+
+    def _left_to_serve(self, world: World, edge: Edge[World]) -> str:
+        """No way into service takes an app out of it that is there, but one that a person asks for."""
+        match edge.did:
+            case ("step", "child", Proc() as proc, _, str(step), Outcome.DONE) if step in _HOLDS:
+                into = proc.asked.kind in INTO_SERVICE and not proc.asked.into_pool
+                if into and world.group.word == "InService" and world.app.ready and world.app.listed == "UP":
+                    return f"{proc.asked.kind.value} takes it out of service"
         return ""
 
     def _has_reason(self, world: World, edge: Edge[World]) -> str:
@@ -191,6 +212,8 @@ class Invariants:
         return f"{', '.join(sorted(waits))} waits, and nothing is done" if waits and world.able else ""
 
     def _out(self, world: World) -> str:
+        if world.group.word.startswith("Terminat"):
+            return ""  # it goes, and has been drained for that
         if not world.drained or not world.able or world.app.listed != "UP" or self._left_by_hand(world):
             return ""
         return "drained by hand, and UP"

@@ -8,7 +8,6 @@ Every answer is kept, for the same question comes up in thousands of states. Wha
 from __future__ import annotations
 
 import contextlib
-import logging
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -19,10 +18,11 @@ from lifecycle_agent.config import Config
 from lifecycle_agent.deadline import Deadline
 from lifecycle_agent.errors import Interrupted, LifecycleAgentError
 from lifecycle_agent.journal import Recorded, boot_id
-from lifecycle_agent.logline import logger
 from lifecycle_agent.model import (
     COMPLETE,
     ENOUGH,
+    UNASKED,
+    UNKNOWN,
     ActionResult,
     Hook,
     LifecycleState,
@@ -93,9 +93,6 @@ class Rules:
     decide: Callable[..., Decision] = decide_for_real
     make_plan: Callable[..., plan.Plan] = plan.make_plan
     _kept: dict[Any, Any] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        logger.setLevel(logging.CRITICAL + 1)
 
     def _once(self, key: tuple[Any, ...], make: Callable[[], Any]) -> Any:
         found = self._kept.get(key)
@@ -174,6 +171,7 @@ class Rules:
             pages.complete if notice.completes is not None else None,
             conduct._answer_to_failure(notice, self.config),
             Deadline(notice.ends, lambda: NOW) if notice.ends is not None else None,
+            conduct._answer_to_success(notice),
         )
         with contextlib.suppress(Interrupted):
             runner.run()
@@ -201,10 +199,21 @@ class Rules:
         """One try of the real answer.
 
         Returns:
-            What came of it (`given`, `none owed`, `failed`, `again`), and the hook that has the answer.
+            What came of it (`given`, `none owed`, `not asked`, `failed`, `again`), and the hook that has the
+            answer.
         """
         found: tuple[str, str] = self._once(
-            ("answer", notice.completes, notice.if_asked, notice.action, result, word, asks, late),
+            (
+                "answer",
+                notice.completes,
+                notice.if_asked,
+                notice.ends,
+                notice.action,
+                result,
+                word,
+                asks,
+                late,
+            ),
             lambda: self._answer(notice, result, word, asks, late),
         )
         return found
@@ -227,6 +236,7 @@ class Rules:
             _OneLook(),
             notice.if_asked,
             notice.action,
+            machine_goes=notice.ends is not None,
         )
         side.run()  # one look at the group
         until = Deadline(NOW - 1 if late else NOW + LONG, lambda: NOW)
@@ -236,6 +246,8 @@ class Rules:
             return "again", ""
         except LifecycleAgentError:
             return "failed", ""
+        if said == completion.NOT_ASKED:
+            return "not asked", ""
         return ("given", client.answered) if said.endswith(completion.GIVEN) else ("none owed", "")
 
 
@@ -387,9 +399,10 @@ def _recorded(index: int, record: Rec) -> Recorded:
 
 
 def _report(ended: Ended) -> StepReport:
-    data: Mapping[str, Any] = {ENOUGH: True} if ended.enough else {}
+    data: Mapping[str, Any] = {ENOUGH: ended.enough, UNKNOWN: ended.unknown, UNASKED: ended.unasked}
     return StepReport(ended.name, ended.outcome, "", 0.0, (), data)
 
 
 def _ended(report: StepReport) -> Ended:
-    return Ended(report.name, report.outcome, bool(report.data.get(ENOUGH)))
+    found, unknown, unasked = (bool(report.data.get(key)) for key in (ENOUGH, UNKNOWN, UNASKED))
+    return Ended(report.name, report.outcome, found, unknown, unasked)

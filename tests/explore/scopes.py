@@ -46,6 +46,7 @@ LAUNCHES = replace(
     launch=LaunchSection(ready=ReadySection(url="http://127.0.0.1:8080/health")),
 )
 KEPT = replace(PLAIN, hooks=HooksSection(on_failure="abandon"))
+LAUNCHES_ADVISED = replace(LAUNCHES, spot=SpotSection(action="drain"))
 ADVISED = replace(
     PLAIN,
     spot=SpotSection(action="drain"),
@@ -186,6 +187,45 @@ SCOPES = (
         # Not an answer that is given and never written down: see docs/architecture.md.
         Budget(kills=1, moves=3),
         Budget(faults=1, kills=1, moves=4),
+    ),
+    Scope(
+        "installed later",
+        (IN_SERVICE._replace(group=Group("InService", "launch"), shown=TargetState.IN_SERVICE),),
+        LAUNCHES,
+        (DRAIN, WARM_UP),
+        ("terminate",),
+        Budget(faults=1, kills=1, boots=1),
+        Budget(faults=2, kills=2, boots=1, hands=1),
+        hands=("drain", "undrain"),
+    ),
+    Scope(
+        "launch, no hook yet",
+        (NEW,),
+        LAUNCHES,
+        (DRAIN, CODEDEPLOY_LAUNCH),
+        ("terminate",),
+        Budget(faults=1, kills=1),
+        Budget(faults=1, kills=1, boots=1),
+    ),
+    Scope(
+        "launch, spot",
+        (NEW,),
+        LAUNCHES_ADVISED,
+        (DRAIN, WARM_UP),
+        ("terminate",),
+        Budget(announcements=1),
+        Budget(kills=1, announcements=1),
+        announces=("terminate", "stop"),
+    ),
+    Scope(
+        "warm pool, by hand",
+        (World(Group("Warmed:Pending", "launch into Warmed:Running"), None, app=App().started()),),
+        LAUNCHES,
+        (DRAIN, WARM_UP),
+        ("leave pool", "return to Warmed:Running"),
+        Budget(hands=2, moves=2),
+        Budget(kills=1, hands=2, moves=2),
+        hands=("drain", "undrain"),
     ),
     Scope(
         "standby and detach",

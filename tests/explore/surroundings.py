@@ -194,8 +194,8 @@ def _people(world: World, rules: Rules, hands: tuple[str, ...]) -> Iterator[Move
     busy = any(proc.place == "working" for proc in world.procs)
     less = world._replace(budget=world.budget._replace(hands=world.budget.hands - 1))
     for name in hands:
-        if name == "undrain" and agent.goes_away(world):
-            continue  # it is refused
+        if agent.refused(world, rules, _BY_HAND[name].kind):
+            continue
         if name != "undrain" and busy:
             continue  # it follows what runs
         yield Edge(f"a person: {name}", less._replace(hand=Proc(_BY_HAND[name])))

@@ -20,7 +20,7 @@ from lifecycle_agent.model import (
 )
 from lifecycle_agent.rehearsal import lifecycle
 from lifecycle_agent.standing import Standing
-from lifecycle_agent.transition.plan import BACK_IN_SERVICE, COMMAND, REGISTER, START_UNITS
+from lifecycle_agent.transition.plan import ARRIVAL, BACK_IN_SERVICE, COMMAND, REGISTER, START_UNITS
 
 # The moment of every look, and ends on the same clock: sooner than any end that a shutdown or a guess gives.
 NOW = 10_000.0
@@ -106,11 +106,13 @@ class App(NamedTuple):
 
 
 class Ended(NamedTuple):
-    """A step that came to an end; `enough` is what it found (see `steps.ENOUGH`)."""
+    """A step that came to an end; `enough` and `unknown` are what it found (see `model.ENOUGH`)."""
 
     name: str
     outcome: Outcome
     enough: bool = False
+    unknown: bool = False
+    unasked: bool = False
 
 
 class Rec(NamedTuple):
@@ -127,7 +129,9 @@ class Rec(NamedTuple):
 
     @property
     def settled(self) -> bool:
-        unanswered = (COMPLETE, Outcome.FAILED) in ((each.name, each.outcome) for each in self.ended)
+        unanswered = any(
+            each.name == COMPLETE and (each.outcome is Outcome.FAILED or each.unasked) for each in self.ended
+        )
         return self.outcome is not None and not (self.notice.kind is NoticeKind.TERMINATE and unanswered)
 
 
@@ -246,6 +250,7 @@ def plain_standing(standing: Standing) -> Standing:
 
 # Steps that are looked for in a transition that is over.
 _ASKED_FOR = (COMMAND, START_UNITS, BACK_IN_SERVICE, REGISTER)
+LAUNCHES = (NoticeKind.LAUNCH, NoticeKind.LEAVE_POOL)
 _BACK = (NoticeKind.UNDRAIN, NoticeKind.RETURN, NoticeKind.LEAVE_POOL)
 
 
@@ -271,7 +276,12 @@ def forgotten(record: Rec, last: bool) -> Rec:
     if not record.settled and terminate:
         kept = record.ended if record.this_boot else tuple(e for e in record.ended if e.name == COMPLETE)
         return record._replace(ended=kept)
-    if last and record.this_boot:
+    if record.outcome is not None and record.notice.kind in LAUNCHES:
+        # Whether it serves, or was not known, is asked for ever.
+        well = (Outcome.DONE, Outcome.WARNED)
+        needed = (*_ASKED_FOR, ARRIVAL, COMPLETE)
+        kept = tuple(e for e in record.ended if e.name.startswith(needed) or e.outcome not in well)
+    elif last and record.this_boot:
         kept = tuple(
             e for e in record.ended if e.name.startswith(_ASKED_FOR) and e.outcome is not Outcome.SKIPPED
         )

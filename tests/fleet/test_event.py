@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -513,3 +514,58 @@ def test_what_the_service_has_answered_is_not_done_again_by_the_event(job: Job) 
     assert ran.code == 0, ran
     assert warm.read_text() == "warm\n"
     assert job.answers() == ["CONTINUE"]
+
+
+def test_a_new_root_volume_is_drained_for_and_launched_from(job: Job) -> None:
+    """Only the event tells; the metadata go on to say InService, and the service does not believe that."""
+    prepared(job)
+    agent = job.start()
+    until(lambda: agent.said("the group wants this instance InService"))
+    job.group.replace_root(INSTANCE)
+    until(lambda: in_state(job, "ReplacingRootVolume:Wait"))
+    said = job.group.event(INSTANCE)
+    assert said["detail"]["Action"] == "ReplaceRootVolume"
+
+    assert job.by_hand("drain", "--event", written(job, said)).code == 0
+
+    assert job.answers() == ["CONTINUE"]
+    assert job.manifest()["complete"]
+    until(lambda: in_state(job, "RootVolumeReplaced"))
+    until(lambda: agent.said("drained for a new root volume, until the machine boots from it"))
+    assert not job.registered()
+    assert agent.stop() == 0
+
+    shutil.rmtree(job.directory / "state")  # it was on the old one
+    job.register()
+    job.group.root_replaced(INSTANCE)
+    until(lambda: in_state(job, "Pending:Wait"))
+    job.start()
+    until(lambda: in_state(job, "InService"))
+    assert job.answers() == ["CONTINUE"] * 2
+    assert [
+        each.parameters["LifecycleHookName"] for each in job.group.calls if "Complete" in each.operation
+    ] == [
+        HOOK,
+        "warm-up",
+    ]
+    assert job.status_in_registry() == "UP"
+
+
+def test_an_event_to_launch_what_the_journal_has_in_service_is_refused_where_the_group_is_silent(
+    job: Job,
+) -> None:
+    warm = Path(prepared(job))
+    agent = job.start()
+    until(lambda: agent.said("the group wants this instance InService"))
+    job.group.launch("i-00000000000000001")
+    until(lambda: job.group.state("i-00000000000000001") == "Pending:Wait")
+    said = job.group.event("i-00000000000000001")
+    said["detail"]["EC2InstanceId"] = INSTANCE
+    job.group.fail(Fault("DescribeAutoScalingInstances", "AccessDenied", times=None))
+
+    message, hint = job.by_hand("drain", "--event", written(job, said)).assert_two_lines()
+
+    assert f"by the journal {INSTANCE} is launched already: in service" in message
+    assert "complete --result CONTINUE" in hint
+    assert not warm.exists()
+    assert job.status_in_registry() == "UP"

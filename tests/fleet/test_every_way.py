@@ -163,6 +163,41 @@ def test_the_first_one_of_a_group_may_be_there_before_the_hook(life: Life) -> No
     assert "CompleteLifecycleAction" not in life.asked_of_group()
 
 
+def test_nor_does_a_hook_that_is_configured_and_not_there_yet_undo_a_launch(life: Life) -> None:
+    """What is ready and UP stays so, whatever became of the answer, and nobody is told of a failure."""
+    life.launches(more='[hooks]\nlaunch = "warm-up"\n').touch()
+    life.group.add_hook("CodeDeploy-managed-automatic-launch-deployment-hook-1", LAUNCHING)
+    life.group.launch(INSTANCE)
+    agent = life.start()
+    until(lambda: life.over("launch"))
+    until(lambda: agent.said("the group wants this instance InService"))
+    assert life.report()["outcome"] != "failed"
+    assert "no answer is owed" in life.report()["completion"]
+    assert life.status_in_registry() == UP
+    assert life.kinds() == ["launch"]
+    assert life.commands_run() == ["warm-up"]
+
+
+def test_nobody_is_told_of_one_that_is_only_put_on_record(life: Life) -> None:
+    life.launches()
+    agent = watching(life, "the group wants this instance InService")
+    assert agent.said("put on record")
+    assert life.called["/notice"] == 0
+
+
+@pytest.mark.parametrize("phase", ["pool", "unknown"])
+def test_nothing_is_done_by_hand_to_what_the_group_may_be_launching(life: Life, phase: str) -> None:
+    life.launches().touch()
+    if phase == "pool":
+        life.group.launch_into_pool(INSTANCE)
+        life.start()
+        until(lambda: life.over("launch"))
+    for command in ("drain", "undrain"):
+        message, _ = life.by_hand(command).assert_two_lines()
+        assert ("is in the warm pool" if phase == "pool" else "not on record yet") in message
+    assert life.kinds() == ["launch"] * (phase == "pool")
+
+
 def test_codedeploys_hook_is_left_to_codedeploy(life: Life) -> None:
     life.launches().touch()
     life.group.add_hook("CodeDeploy-managed-automatic-launch-deployment-hook-1", LAUNCHING)
@@ -430,6 +465,23 @@ def test_undrain_that_has_waited_for_others_is_refused_where_it_may_not_be_done_
     assert second.wait() == 1
     assert second.said("wants i-0123456789abcdef0 Standby: it cannot go back into service")
     assert life.status_in_registry() == OUT
+
+
+def test_undrain_is_refused_as_long_as_ec2_is_to_take_the_machine(life: Life) -> None:
+    life.is_spot()
+    life.interrupts()
+    message, hint = life.by_hand("undrain").assert_two_lines()
+    assert "EC2 is to terminate i-0123456789abcdef0, a spot instance: it cannot go back" in message
+    assert "takes it back then" in hint
+
+
+def test_undrain_is_refused_on_standby_though_the_metadata_do_not_say_so_just_now(life: Life) -> None:
+    agent = watching(life)
+    life.group.enter_standby(INSTANCE)
+    until(lambda: agent.said("on standby, out of service"))
+    life.imds.fail(500, TARGET_STATE)
+    message, _ = life.by_hand("undrain").assert_two_lines()
+    assert "wants i-0123456789abcdef0 Standby: it cannot go back into service" in message
 
 
 @pytest.mark.parametrize("kind", [NoticeKind.STAY_DRAINED, NoticeKind.RETURN, NoticeKind.REBALANCE])

@@ -11,7 +11,7 @@ import pytest
 from lifecycle_agent.config import Config, MaintenanceSection, RebalanceSection, SpotSection
 from lifecycle_agent.errors import MetadataUnavailableError
 from lifecycle_agent.model import Announced
-from lifecycle_agent.watch.announced import Announcements
+from lifecycle_agent.watch.announced import MOST_LETTERS, Announcements
 
 SPOT, REBALANCE, MAINTENANCE, LIFE_CYCLE = (
     "spot/instance-action",
@@ -134,8 +134,6 @@ def test_trouble_changes_nothing(metadata: Metadata) -> None:
     [
         *("", "{", "[]", "{}", "7", "null", '"x"', "[" * 100_000, "[1]", "[{}]"),
         '{"action": "explode", "time": "2026-01-01T12:00:00Z"}',
-        '{"action": "stop", "time": "tomorrow"}',
-        '{"action": "stop", "time": 7}',
         '{"noticeTime": "2026-13-01T12:00:00Z"}',
         '[{"Code": "x", "State": "active", "EventId": "x", "NotBefore": "32 Jan 2019 09:00:43 GMT"}]',
         '[{"Code": "x", "State": "active", "EventId": "x", "NotBefore": null}]',
@@ -154,3 +152,33 @@ def test_what_cannot_be_read_starts_nothing_and_is_said_once(
     assert announced.rebalance is None
     assert not announced.maintenance
     assert len(caplog.records) <= 1
+
+
+@pytest.mark.parametrize("said", ['"tomorrow"', "7", "null", '"2026-13-01T12:00:00Z"'])
+def test_an_interruption_whose_time_makes_no_sense_is_one_all_the_same(metadata: Metadata, said: str) -> None:
+    metadata.texts[SPOT] = f'{{"action": "Terminate", "time": {said}}}'
+    announced = metadata.announcements()
+    announced.look()
+    assert announced.spot is not None
+    assert (announced.spot.what, announced.spot.at) == ("terminate", metadata.seconds)
+
+
+def test_fractions_of_a_second_are_none_of_our_business(metadata: Metadata) -> None:
+    metadata.texts[SPOT] = json.dumps({"action": "stop", "time": at(110).replace("Z", ".250Z")})
+    announced = metadata.announcements()
+    announced.look()
+    assert announced.spot is not None
+    assert announced.spot.at == metadata.seconds + 110
+
+
+def test_one_scheduled_event_that_cannot_be_read_hides_no_other(
+    metadata: Metadata, caplog: pytest.LogCaptureFixture
+) -> None:
+    strange = {"Code": "x", "State": "active", "EventId": "strange"}
+    over = [event(f"over-{number}", 60, "completed") for number in range(30)]
+    metadata.texts[MAINTENANCE] = json.dumps([*over, strange, event("e" * 500, 60)])
+    announced = metadata.announcements()
+    announced.look()
+    assert announced.maintenance is not None
+    assert [each.event for each in announced.maintenance] == ["e" * MOST_LETTERS]
+    assert len(caplog.records) == 1

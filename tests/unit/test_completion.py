@@ -31,10 +31,10 @@ WORDS = {
     "Detached": (Next.ANSWERED, Next.ANSWERED),
     "EnteringStandby": (Next.EARLY, Next.ANSWERED),
     "Standby": (Next.EARLY, Next.ANSWERED),
-    "ReplacingRootVolume": (Next.EARLY, Next.ANSWERED),
-    "ReplacingRootVolume:Wait": (Next.AGAIN, Next.AGAIN),
-    "ReplacingRootVolume:Proceed": (Next.EARLY, Next.ANSWERED),
-    "RootVolumeReplaced": (Next.EARLY, Next.ANSWERED),
+    "ReplacingRootVolume": (Next.EARLY, Next.WAIT),
+    "ReplacingRootVolume:Wait": (Next.AGAIN, Next.WAIT),
+    "ReplacingRootVolume:Proceed": (Next.EARLY, Next.WAIT),
+    "RootVolumeReplaced": (Next.EARLY, Next.WAIT),
     "Warmed:Pending": (Next.WAIT, Next.WAIT),
     "Warmed:Pending:Wait": (Next.AGAIN, Next.AGAIN),
     "Warmed:Pending:Proceed": (Next.ANSWERED, Next.ANSWERED),
@@ -88,6 +88,9 @@ CODEDEPLOY = hook("CodeDeploy-managed-automatic-terminate-deployment-group-hook-
         ([CODEDEPLOY], "", None),
         ([WARM_UP], "", None),
         ([], "", None),
+        # The first instances of a group may be there before the hook is.
+        ([], "drain", None),
+        ([CODEDEPLOY, WARM_UP], "drain", None),
         ([CODEDEPLOY], CODEDEPLOY.name, CODEDEPLOY),  # whoever names it means it
     ],
 )
@@ -101,8 +104,6 @@ def test_our_hook(hooks: list[Hook], configured: str, expected: Hook | None) -> 
         ([DRAIN, OTHER], "", "hooks.terminate is not set and the group has several hooks: drain, other"),
         ([OTHER], "drain", "hooks.terminate = 'drain': the group has no such hook"),
         ([OTHER], "drain", "it has: other"),
-        ([WARM_UP], "warm-up", "it has: none"),
-        ([], "drain", "it has: none"),
     ],
 )
 def test_no_hook_is_guessed(hooks: list[Hook], configured: str, said: str) -> None:
@@ -114,7 +115,7 @@ def test_no_hook_is_guessed(hooks: list[Hook], configured: str, said: str) -> No
 
 def test_the_launching_hooks_key_is_named_for_it() -> None:
     with pytest.raises(UsageError, match=r"hooks\.launch"):
-        choose_hook([DRAIN], "drain", LAUNCHING)
+        choose_hook([WARM_UP], "drain", LAUNCHING)
 
 
 # -- the answer

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from lifecycle_agent.config import Config, HooksSection, StandbySection
+from lifecycle_agent.config import Config, HooksSection, SpotSection, StandbySection
 from lifecycle_agent.model import (
     Announced,
     LifecycleTransition,
@@ -63,7 +63,9 @@ def test_every_combination_is_on_it() -> None:
     assert len(rows) == len(PRINTED["STANDINGS"]) * (len(TargetState) + 2)
     assert {standing.phase for standing in PRINTED["STANDINGS"].values()} == set(Phase)
     assert {PRINTED["RUNNING"][n].value for n in range(len(PRINTED["RUNNING"]))} == {
-        kind.value for kind in NoticeKind if kind.value not in ("found", "detach", "attach", "drain")
+        kind.value
+        for kind in NoticeKind
+        if kind.value not in ("found", "detach", "attach", "drain", "replace-root")
     }
 
 
@@ -242,14 +244,37 @@ def test_each_event_is_told_once() -> None:
     assert memory.standing.phase is Phase.IN_SERVICE
 
 
-@pytest.mark.parametrize("kind", [NoticeKind.STANDBY, NoticeKind.UNDRAIN, NoticeKind.MAINTENANCE])
-def test_what_gave_way_waits_and_what_is_owed_an_answer_does_not(kind: NoticeKind) -> None:
-    memory = Memory(IN_SERVICE, None, "standby gives way to what is done by hand", NOW + 5)
+def test_what_gave_way_waits_and_what_is_owed_an_answer_does_not() -> None:
+    told = "standby gives way to what is done by hand"
+    memory = Memory(IN_SERVICE, None, told, NOW + 5, again=NoticeKind.STANDBY)
     assert sees(TargetState.STANDBY, memory) == Stay("waiting: standby gives way to what is done by hand")
     owed = sees(TargetState.WARMED_RUNNING, memory)
     assert isinstance(owed, Start)
     assert isinstance(sees(TargetState.TERMINATED, memory), Start)
     assert isinstance(sees(TargetState.STANDBY, replace(memory, not_before=NOW)), Start)
+
+
+@pytest.mark.parametrize("kind", [NoticeKind.RETURN, NoticeKind.UNDRAIN, NoticeKind.LAUNCH])
+def test_a_way_back_that_is_tried_again_later_holds_nothing_else_up(kind: NoticeKind) -> None:
+    """Its pause may be an hour."""
+    out = Standing().after(Notice(kind, "failed", 1.0, target=TargetState.IN_SERVICE), Outcome.FAILED)
+    memory = Memory(out, told="it has failed, and is tried again", not_before=NOW + 3600, again=kind)
+    assert sees(TargetState.IN_SERVICE, memory) == Stay("waiting: it has failed, and is tried again")
+    standby = sees(TargetState.STANDBY, memory)
+    assert isinstance(standby, Start)
+    assert standby.notice.kind is NoticeKind.STANDBY
+
+
+@pytest.mark.parametrize("waits", ["by hand", "gave way"])
+def test_what_waits_does_not_hide_what_is_owed_an_answer_below_it(waits: str) -> None:
+    memory = Memory(IN_SERVICE, told="gave way", not_before=NOW + 5, again=NoticeKind.SPOT)
+    if waits == "by hand":
+        memory = Memory(IN_SERVICE, by_hand="somebody drains it")
+    config = Config(spot=SpotSection(action="notify"))
+    spot = Announced("terminate at 1", "terminate", NOW + 100)
+    decision = sees(TargetState.WARMED_STOPPED, memory, config, spot=spot)
+    assert isinstance(decision, Start)
+    assert decision.notice.kind is NoticeKind.ENTER_POOL
 
 
 def test_what_somebody_is_at_by_hand_is_waited_for_unless_an_answer_is_owed() -> None:

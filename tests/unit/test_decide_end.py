@@ -122,13 +122,29 @@ def test_each_is_switched_off_by_itself() -> None:
 
 @pytest.mark.parametrize(
     ("ending", "target"),
-    [*itertools.product(GOING_DOWN, (*POOL, TargetState.STANDBY))],
+    [*itertools.product(GOING_DOWN, POOL)],
     ids=str,
 )
-def test_nor_out_of_service(ending: Ending, target: TargetState) -> None:
-    assert end(ending, target=target) == Leave(
+def test_nor_a_new_one_of_the_pool(ending: Ending, target: TargetState) -> None:
+    assert end(ending, Memory(Standing()), target=target) == Leave(
         "the machine goes down; it is not in service, so nothing is done"
     )
+
+
+@pytest.mark.parametrize(
+    "kind", [NoticeKind.ENTER_POOL, NoticeKind.STANDBY, NoticeKind.REPLACE_ROOT], ids=str
+)
+@pytest.mark.parametrize("ending", GOING_DOWN, ids=str)
+def test_nor_out_of_service(ending: Ending, kind: NoticeKind) -> None:
+    assert end(ending, Memory(last(kind))) == Leave(
+        "the machine goes down; it is not in service, so nothing is done"
+    )
+
+
+@pytest.mark.parametrize("ending", GOING_DOWN, ids=str)
+def test_what_serves_on_standby_is_drained(ending: Ending) -> None:
+    """`[standby] action = "ignore"`: callers are sent to it still."""
+    assert isinstance(end(ending, target=TargetState.STANDBY), Start)
 
 
 def test_drained_by_hand_it_stays_so_over_a_reboot() -> None:
@@ -246,7 +262,9 @@ def test_or_cannot_be_asked_yet() -> None:
 
 def test_the_way_back_is_tried_until_it_is_done() -> None:
     told = "the way back into service has failed, and is tried again"
-    failed = Memory(last(NoticeKind.RETURN, went_well=False), told=told, not_before=NOW + 1)
+    failed = Memory(
+        last(NoticeKind.RETURN, went_well=False), told=told, not_before=NOW + 1, again=NoticeKind.RETURN
+    )
     seen = Observation(IN_SERVICE)
 
     assert decide(seen, failed, NOW, SHUTDOWN) == Stay(

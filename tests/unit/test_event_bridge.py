@@ -329,3 +329,16 @@ def test_any_damage(data: st.DataObject) -> None:
         )
     )
     taken_or_refused(damage())
+
+
+def test_one_that_gets_a_new_root_volume_is_not_gone_for_good() -> None:
+    """The root volume's replacement in an instance refresh: before it the terminating hook asks."""
+    event = copy.deepcopy(EVENT)
+    event["detail"] |= {
+        "Origin": "AutoScalingGroup",
+        "Destination": "AutoScalingGroup",
+        "Action": "ReplaceRootVolume",
+    }
+    assert (read(event).kind, read(event).target) == (NoticeKind.REPLACE_ROOT, None)
+    event["detail-type"], event["detail"]["LifecycleTransition"] = LAUNCH, LAUNCHING
+    assert (read(event).kind, read(event).target) == (NoticeKind.LAUNCH, TargetState.IN_SERVICE)

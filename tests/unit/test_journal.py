@@ -146,6 +146,7 @@ HOSTILE: list[dict[str, Any]] = [
     {"event": "notice", "ends": "never"},
     {"event": "notice", "ends": True},
     {"event": "notice", "transition": 7},
+    {"event": "notice", "notice": {"kind": "spot", "reason": "", "seen_at": 1, "event": ["x"]}},
     {"event": "deadline", "ends": float("inf"), "seen_at": 1},
     {"event": "deadline", "ends": 1},
     {"event": "over", "outcome": "splendid"},

@@ -268,7 +268,7 @@ def kind(kind: NoticeKind, **changes: Any) -> Notice:
 def test_a_launch() -> None:
     plan = make_plan(LAUNCH, LAUNCHES)
     back = ["discovery.back_in_service"]
-    assert names(plan) == [*IN_FRONT, "launch.arrival", *WARM_UP, *back, *AFTER]
+    assert names(plan) == ["launch.arrival", *IN_FRONT, *WARM_UP, *back, *AFTER]
     assert plan.total == LAUNCHES.launch.timeout
     assert plan.completion_reserve > 0
 
@@ -277,12 +277,16 @@ def test_of_a_launch_that_failed_the_logs_are_what_is_left() -> None:
     plan = make_plan(LAUNCH, LAUNCHES)
     when = {step.name: step.when for step in plan.steps}
     assert {name for name, each in when.items() if each is When.FAILED} == {"logs"}
-    assert {name for name, each in when.items() if each is When.ALWAYS} == {"notify.start", "notify.result"}
+    assert {name for name, each in when.items() if each is When.ALWAYS} == {
+        "launch.arrival",
+        "notify.start",
+        "notify.result",
+    }
 
 
 def test_into_the_pool_it_is_made_ready_and_not_put_into_service() -> None:
     plan = make_plan(replace(LAUNCH, target=TargetState.WARMED_STOPPED), LAUNCHES)
-    assert names(plan) == [*IN_FRONT, "launch.arrival", *WARM_UP, *QUIET, "drain.units", *AFTER]
+    assert names(plan) == ["launch.arrival", *IN_FRONT, *WARM_UP, *QUIET, "drain.units", *AFTER]
 
 
 def test_one_that_failed_is_launched_again_without_asking_or_answering() -> None:

@@ -42,8 +42,10 @@ def answered(
 
 
 def report(kind: str, outcome: str = "done") -> dict[str, Any]:
-    step = {"name": "launch.ready", "outcome": outcome, "seconds": 1.0, "detail": "answered 503"}
-    return {"notice": {"kind": kind}, "outcome": outcome, "seconds": 9.0, "steps": [step]}
+    about = {"seconds": 1.0, "detail": "answered 503"}
+    steps = [{"name": "launch.ready", "outcome": outcome, **about}]
+    steps += [{"name": name, "outcome": "done", **about} for name in ("notify.start", "notify.result")]
+    return {"notice": {"kind": kind}, "outcome": outcome, "seconds": 9.0, "steps": steps}
 
 
 def told(kind: str, *events: str) -> tuple[Told, ...]:
@@ -163,6 +165,7 @@ WELL: dict[tuple[str, int], dict[str, Any]] = {
         **TERMINATED,
         "course": BY_HAND,
         "reports": (report("drain"), report("undrain"), report("terminate")),
+        "told": sum((told(kind, "start", "success") for kind in ("drain", "undrain", "terminate")), ()),
     },
 }
 

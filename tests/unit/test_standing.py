@@ -7,7 +7,17 @@ from pathlib import Path
 import pytest
 
 from lifecycle_agent.journal import Journal, boot_id
-from lifecycle_agent.model import COMPLETE, ENOUGH, Notice, NoticeKind, Outcome, StepReport, TargetState
+from lifecycle_agent.model import (
+    COMPLETE,
+    ENOUGH,
+    UNASKED,
+    UNKNOWN,
+    Notice,
+    NoticeKind,
+    Outcome,
+    StepReport,
+    TargetState,
+)
 from lifecycle_agent.standing import Phase, Standing, standing
 from lifecycle_agent.watch.record import Record
 
@@ -105,6 +115,44 @@ def test_what_was_begun_by_hand_in_another_boot_has_gone_with_it(journal: Journa
     write(journal, notice(NoticeKind.DRAIN), DONE)
     later = standing(journal.history(), "another")
     assert (later.phase, later.this_boot) == (Phase.DRAINED, False)
+
+
+@pytest.mark.parametrize("kind", [NoticeKind.LAUNCH, NoticeKind.LEAVE_POOL])
+def test_a_launch_that_could_not_be_answered_serves_all_the_same(journal: Journal, kind: NoticeKind) -> None:
+    """It is ready and UP: launched once more, it would be taken out of service for it."""
+    journal.begin("1", notice(kind, TargetState.IN_SERVICE), 100.0)
+    journal.step_ended(StepReport("launch.ready", DONE, ""))
+    journal.step_ended(StepReport(COMPLETE, FAILED, ""))
+    journal.over(FAILED, "")
+    assert stands(journal).phase is Phase.IN_SERVICE
+    journal.begin("2", notice(kind, TargetState.IN_SERVICE), 100.0)
+    journal.step_ended(StepReport("launch.ready", FAILED, ""))
+    journal.step_ended(StepReport(COMPLETE, DONE, ""))
+    journal.over(FAILED, "")
+    assert stands(journal).phase is Phase.OUT
+
+
+def test_what_could_not_find_out_changes_nothing(journal: Journal) -> None:
+    journal.begin("1", notice(NoticeKind.LAUNCH, TargetState.IN_SERVICE), 100.0)
+    journal.step_ended(StepReport("launch.arrival", Outcome.WARNED, "", data={UNKNOWN: True}))
+    journal.over(Outcome.WARNED, "")
+    assert stands(journal) == Standing()
+
+
+def test_a_termination_that_was_not_asked_yet_is_not_finished(journal: Journal) -> None:
+    """The machine was to go before that, by its spot notice, and has not."""
+    journal.begin("1", notice(NoticeKind.TERMINATE), 100.0)
+    journal.step_ended(StepReport(COMPLETE, DONE, "", data={UNASKED: True}))
+    journal.over(DONE, "")
+    assert (stands(journal).phase, stands(journal).finished) == (Phase.GONE, False)
+
+
+@pytest.mark.parametrize("down", [NoticeKind.REBOOT, NoticeKind.SHUTDOWN])
+def test_what_it_is_held_for_outlives_a_boot(journal: Journal, down: NoticeKind) -> None:
+    write(journal, notice(NoticeKind.MAINTENANCE, event="e"), DONE)
+    write(journal, notice(down), DONE)
+    now = stands(journal)
+    assert (now.phase, now.kind, now.down) == (Phase.ADVISED, NoticeKind.MAINTENANCE, True)
 
 
 # -- the record

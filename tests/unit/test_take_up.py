@@ -21,7 +21,8 @@ from lifecycle_agent.model import (
     StepReport,
     TargetState,
 )
-from lifecycle_agent.transition.plan import ARRIVAL, BACK_IN_SERVICE, COMMAND, HTTP, START_UNITS
+from lifecycle_agent.transition import take_up
+from lifecycle_agent.transition.plan import ARRIVAL, BACK_IN_SERVICE, COMMAND, HTTP, START_UNITS, WARM_UP
 from lifecycle_agent.transition.take_up import Transition, already_over
 
 ONE, TWO, CALL = f"{COMMAND}.1", f"{COMMAND}.2", f"{HTTP}.1"
@@ -180,3 +181,34 @@ def test_one_that_was_cut_off_before_its_answer_and_is_late_is_done_anew(past: P
     long_ago = replace(notice(NoticeKind.LAUNCH, target=TargetState.WARMED_HIBERNATED), seen_at=-1e6)
     launched = past.had(long_ago, ONE, over=False)
     assert past.takes_up(long_ago).transition_id != launched
+
+
+def test_a_warm_up_that_failed_may_have_started_the_app(past: Past) -> None:
+    past.had(notice(NoticeKind.ENTER_POOL), ONE)
+    past.had(notice(NoticeKind.LEAVE_POOL), f"{WARM_UP}.1", failed="launch.ready", over=False)
+    past.journal.over(Outcome.FAILED, "")
+    assert past.takes_up(notice(TERMINATE)).ended == {}
+
+
+def test_a_launch_that_boots_the_machine_again_and_again_is_counted(
+    past: Past, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    new = notice(NoticeKind.LAUNCH, target=TargetState.IN_SERVICE)
+    first = past.had(new, f"{WARM_UP}.1", over=False)
+    for boots in (1, 2, 3):
+        monkeypatch.setattr("lifecycle_agent.journal.boot_id", lambda boot=f"boot {boots}": boot)
+        monkeypatch.setattr(take_up, "boot_id", lambda boot=f"boot {boots}": boot)
+        past.journal = Journal(past.journal.path.parent, "i-1")
+        transition = past.takes_up(replace(new, seen_at=boottime()))
+        assert transition.transition_id == first
+        assert transition.ended == {}, "a boot has undone it"
+        assert transition.recorded is not None
+        assert transition.recorded.reboots == boots
+
+
+@pytest.mark.parametrize("kind", [NoticeKind.STANDBY, NoticeKind.UNDRAIN, NoticeKind.REBALANCE])
+def test_what_died_in_its_last_moment_is_not_done_again(past: Past, kind: NoticeKind) -> None:
+    seen = notice(kind)
+    past.had(seen, ONE)
+    assert already_over(seen, past.journal) is Outcome.DONE
+    assert already_over(replace(seen, seen_at=boottime() + 1), past.journal) is None

@@ -33,12 +33,16 @@ def answered(result: ActionResult = ActionResult.CONTINUE, by: str = "instance I
     return action
 
 
+NOTICES = ("notify.start", "notify.result")
+
+
 def steps(*outcomes: str) -> dict[str, Any]:
     done = [
         {"name": f"step.{n}", "outcome": outcome, "seconds": 1.0, "detail": "as it is"}
         for n, outcome in enumerate(outcomes)
     ]
-    return {"notice": {"kind": "terminate"}, "outcome": "done", "seconds": 9.0, "steps": done}
+    around = [{"name": name, "outcome": "done", "seconds": 0.0, "detail": ""} for name in NOTICES]
+    return {"notice": {"kind": "terminate"}, "outcome": "done", "seconds": 9.0, "steps": [*done, *around]}
 
 
 WELL = Outcome(
@@ -55,6 +59,9 @@ WELL = Outcome(
     seconds=15.0,
     speed=6.0,
 )
+
+
+TOLD_OF_FAILURE = (Told("webhook", "start", "terminate", ""), Told("webhook", "failure", "terminate", ""))
 
 
 def judge(outcome: Outcome) -> Verdict:
@@ -90,8 +97,14 @@ def test_nothing_lost_and_nothing_late_passes() -> None:
         ({"told": WELL.told[:1]}, "notices"),
         ({"told": (Told("webhook", "start", "spot", ""),) * 2}, "notices"),
         ({"reports": (), "wanted": ()}, "agent"),
-        ({"reports": ({**steps("failed"), "outcome": "failed"},)}, "agent"),
-        ({"reports": ({**steps("failed"), "outcome": "failed"}, steps("done"))}, "agent"),
+        ({"reports": ({**steps("failed"), "outcome": "failed"},), "told": TOLD_OF_FAILURE}, "agent"),
+        (
+            {
+                "reports": ({**steps("failed"), "outcome": "failed"}, steps("done")),
+                "told": (*TOLD_OF_FAILURE, *WELL.told),
+            },
+            "agent",
+        ),
         ({"in_vain": "the rehearsal waited 9 s in vain: the instance is gone"}, "course"),
     ],
 )

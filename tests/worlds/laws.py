@@ -241,7 +241,7 @@ def at_rest(world: World) -> str:
             Phase.DRAINED: "drain" in caused,
             Phase.INTERRUPTED: "spot" in caused,
             Phase.ADVISED: bool({"rebalance", "maintenance"} & caused),
-            Phase.OUT: True,
+            Phase.OUT: any(line.get("outcome") == "failed" for line in world.journal()),
         }
         if now.phase is Phase.IN_SERVICE and status != "UP":
             return f"in service, and {status or 'not registered'}"

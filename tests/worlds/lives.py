@@ -39,11 +39,11 @@ KINDS = st.builds(
     begins=st.sampled_from(["found", "launch", "found", "pool"]),
     rests=st.sampled_from([TargetState.WARMED_RUNNING, TargetState.WARMED_HIBERNATED]),
     named=st.booleans(),
-    launches=st.just(True),
+    launches=st.sampled_from([True, True, False]),
     advice=st.sampled_from(["drain", "notify"]),
-    standby=st.sampled_from(["drain", "drain", "ignore"]),
+    standby=st.sampled_from(["drain", "drain", "out-of-service", "ignore"]),
     logs=st.booleans(),
-)
+).filter(lambda kind: kind.launches or kind.begins == "found")
 
 # Lifecycle states, and what a group does with an instance there; what is done more often is there twice.
 MOVES = {

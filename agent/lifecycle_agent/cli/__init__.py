@@ -5,13 +5,14 @@ from __future__ import annotations
 import importlib
 import io
 import os
+import signal
 import sys
 from pathlib import Path
 
 import click
 
 from lifecycle_agent import __version__
-from lifecycle_agent.errors import LifecycleAgentError
+from lifecycle_agent.errors import Interrupted, LifecycleAgentError
 
 # Name and module of each command, in the order of the help.
 COMMANDS = {
@@ -89,6 +90,7 @@ class Settings:
 def main() -> None:
     """Run the command line; errors are two lines, what is wrong and what to do."""
     _have_streams()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # see __main__.py
     try:
         code = cli.main(standalone_mode=False, prog_name="lifecycle-agent")
     except LifecycleAgentError as error:
@@ -97,7 +99,7 @@ def main() -> None:
         code = _wrong(" ".join(error.format_message().split()), _usage_hint(error), 2)
     except click.ClickException as error:
         code = _wrong(error.format_message(), "see `lifecycle-agent --help`", 2)
-    except (click.Abort, KeyboardInterrupt):
+    except (click.Abort, KeyboardInterrupt, Interrupted):
         code = 130
     except BrokenPipeError:
         code = 0
@@ -123,6 +125,11 @@ def _usage_hint(error: click.UsageError) -> str:
 
 
 def _wrong(message: str, hint: str, code: int) -> int:
-    click.echo(f"error: {message}", err=True)
-    click.echo(f"  do: {hint}", err=True)
+    click.echo(f"error: {_line(message)}", err=True)
+    click.echo(f"  do: {_line(hint)}", err=True)
     return code
+
+
+def _line(text: str) -> str:
+    """One line that a terminal shows as it is: there may be a file's name in it."""
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)

@@ -23,14 +23,19 @@ from lifecycle_agent.config import Config
 from lifecycle_agent.deadline import Deadline, boottime
 from lifecycle_agent.errors import MetadataUnavailableError, UsageError
 from lifecycle_agent.files import read_regular, state_dir
-from lifecycle_agent.journal import Journal
+from lifecycle_agent.journal import Journal, boot_id
 from lifecycle_agent.logline import logger
 from lifecycle_agent.model import POOL, LifecycleTransition, Machine, Notice
+from lifecycle_agent.standing import Phase, standing
 from lifecycle_agent.transition.completion import CODEDEPLOY_PREFIX, EARLY_SECONDS, Next, after_refusal
 from lifecycle_agent.watch.imds import MetadataClient
 
 # For asking the group whether it means this instance: users wait for what follows, and it is tried without.
 GROUP_SECONDS = 3.0
+
+
+# Where an instance stands that may be launched, once more after a failure.
+_TO_BE_LAUNCHED = (Phase.NEW, Phase.OUT, Phase.POOLED, Phase.REPLACED)
 
 
 def carry_out_event(settings: Settings, source: str, reason: str | None, dry_run: bool, wait: bool) -> None:
@@ -61,10 +66,11 @@ def carry_out_event(settings: Settings, source: str, reason: str | None, dry_run
         if dry_run:
             print_plan(notice, loaded)
             return
-        if _is_answered(event, Journal(state_dir(loaded.agent.state_dir), machine.instance_id)):
+        journal = Journal(state_dir(loaded.agent.state_dir), machine.instance_id)
+        if _is_answered(event, journal):
             click.echo("the lifecycle action of this event has its answer already: nothing is done", err=True)
             return
-        _check_with_the_group(event, AutoScaling(machine.region, machine.instance_id).membership)
+        _check_with_the_group(event, AutoScaling(machine.region, machine.instance_id).membership, journal)
         _warn_of_another_hook(event, loaded)
         machine = replace(machine, group=event.action.group)
         overtake: Callable[[], None] = lambda: wait_for_the_lock(notice, machine, loaded)  # noqa: E731
@@ -125,19 +131,27 @@ def _wall(text: str) -> float:
         return 0.0
 
 
-def _check_with_the_group(event: LifecycleEvent, ask: Callable[[Deadline], Membership | None]) -> None:
-    """Refuse an event of another group, or of an action that is over; where nobody answers, it is believed.
+def _check_with_the_group(
+    event: LifecycleEvent, ask: Callable[[Deadline], Membership | None], journal: Journal
+) -> None:
+    """Refuse an event of another group, or of an action that is over.
 
     An event may come twice, and late: an instance that has been in the warm pool meanwhile, and is in service
-    again, must not be drained for it.
+    again, must not be drained for it. Where nobody answers, it is believed, unless it is to launch what the
+    journal has in service.
     """
     try:
-        found = ask(Deadline.after(GROUP_SECONDS))
+        found, problem = ask(Deadline.after(GROUP_SECONDS)), "no group knows this instance (any more)"
     except GroupError as error:
-        logger.warning("%s; believing the event", error.message)
-        return
+        found, problem = None, error.message
     if found is None:
-        logger.warning("no group knows this instance (any more); believing the event")
+        phase = standing(journal.history(), boot_id()).phase
+        if event.transition is LifecycleTransition.LAUNCHING and phase not in _TO_BE_LAUNCHED:
+            raise UsageError(
+                f"{problem}, and by the journal {event.instance_id} is launched already: {phase.value}",
+                "nothing was done; `lifecycle-agent complete --result CONTINUE` answers the group by hand",
+            )
+        logger.warning("%s; believing the event", problem)
         return
     if found.group != event.action.group:
         raise _other_group(event, found.group)

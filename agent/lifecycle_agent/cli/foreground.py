@@ -15,7 +15,7 @@ from lifecycle_agent import config, logline
 from lifecycle_agent.cli import Settings
 from lifecycle_agent.cli.screen import Screen
 from lifecycle_agent.config import Config
-from lifecycle_agent.deadline import Deadline, boottime
+from lifecycle_agent.deadline import boottime
 from lifecycle_agent.errors import Interrupted, LifecycleAgentError, LockedError
 from lifecycle_agent.files import StatusFile, regular_only, runtime_dir, state_dir
 from lifecycle_agent.journal import Journal, boot_id
@@ -26,13 +26,14 @@ from lifecycle_agent.model import (
     Machine,
     Notice,
     NoticeKind,
+    Observation,
     Outcome,
     TargetState,
 )
 from lifecycle_agent.standing import Phase, standing
 from lifecycle_agent.transition.conduct import conduct
 from lifecycle_agent.transition.lock import TransitionLock
-from lifecycle_agent.transition.plan import Plan, make_plan
+from lifecycle_agent.transition.plan import Plan, make_plan, time_key
 from lifecycle_agent.transition.progress import Progress
 from lifecycle_agent.watch.imds import MetadataClient
 from lifecycle_agent.watch.supervisor import INTERRUPTED
@@ -51,14 +52,14 @@ def carry_out(
     with Screen() as screen:
         # On a terminal the picture says it; the transition's own log is kept whole all the same.
         logline.set_up(settings.verbose, quiet=screen.live)
-        metadata = MetadataClient()
+        metadata = MetadataClient(config=loaded)
         machine = metadata.machine()
         journal = Journal(state_dir(loaded.agent.state_dir), machine.instance_id)
 
         def allowed() -> None:
+            _not_in_a_launch(machine, journal, loaded)
             if kind is NoticeKind.UNDRAIN:
-                _may_go_back(metadata.observe().target, machine, journal)
-            _not_in_a_launch(journal)
+                _may_go_back(metadata.observe(), machine, journal, loaded)
 
         allowed()
         notice = Notice(kind, reason, boottime(), completes)
@@ -74,15 +75,23 @@ def leave(code: int) -> NoReturn:
     sys.exit(code)
 
 
-def _may_go_back(target: TargetState | None, machine: Machine, journal: Journal) -> None:
+def _may_go_back(seen: Observation, machine: Machine, journal: Journal, loaded: Config) -> None:
     """Refuse to bring an instance back that the group wants elsewhere: the service would only drain it again.
 
     Raises:
         LifecycleAgentError: it does.
     """
     # A termination goes on with what it has not done yet, whatever its metadata say just now.
-    gone = standing(journal.history(), boot_id()).phase is Phase.GONE
-    if gone or target in (TargetState.TERMINATED, TargetState.WARMED_TERMINATED):
+    phase, target = standing(journal.history(), boot_id()).phase, seen.target
+    if seen.spot is not None and loaded.spot.action == "drain":
+        what = f"{machine.instance_id}, a spot instance"
+        raise LifecycleAgentError(
+            f"EC2 is to {seen.spot.what} {what}: it cannot go back into service",
+            "wait until that is over: the agent takes it back then",
+        )
+    if seen.problem and phase is Phase.STANDBY:
+        target = TargetState.STANDBY  # as far as anybody knows
+    if phase is Phase.GONE or target in (TargetState.TERMINATED, TargetState.WARMED_TERMINATED):
         raise LifecycleAgentError(
             f"the group takes {machine.instance_id} away: it cannot go back into service",
             "let the termination come to its end; `lifecycle-agent status` shows it",
@@ -94,22 +103,31 @@ def _may_go_back(target: TargetState | None, machine: Machine, journal: Journal)
         )
 
 
-def _not_in_a_launch(journal: Journal) -> None:
+def _not_in_a_launch(machine: Machine, journal: Journal, loaded: Config) -> None:
     """Refuse what would take the place of a launch, and leave its lifecycle action without an answer.
 
     Raises:
-        LifecycleAgentError: the last transition is one that owes the group its answer.
+        LifecycleAgentError: the last transition owes the group its answer, or the next one may.
     """
-    last = journal.last()
-    if last is None or last.notice.completes is not LifecycleTransition.LAUNCHING or last.settled:
-        return
-    if last.boot != boot_id() or Deadline(last.ends).passed:
-        return  # nobody will finish that one
-    raise LifecycleAgentError(
-        f"the group is launching this instance, and waits for {last.transition_id}",
-        "let the service finish it (`lifecycle-agent status`), or have it replaced:"
-        " `lifecycle-agent complete --result ABANDON`",
-    )
+    history = journal.history()
+    phase, last = standing(history, boot_id()).phase, history[-1] if history else None
+    launching = last is not None and last.notice.completes is LifecycleTransition.LAUNCHING
+    if launching and last is not None and not last.settled:
+        raise LifecycleAgentError(
+            f"the group is launching this instance, and waits for {last.transition_id}",
+            "let the service finish it (`lifecycle-agent status`), or have it replaced:"
+            " `lifecycle-agent complete --result ABANDON`",
+        )
+    if phase is Phase.POOLED:
+        raise LifecycleAgentError(
+            f"{machine.instance_id} is in the warm pool: there is nothing to drain, or to take back",
+            "to keep it from coming out again, have the group terminate it",
+        )
+    if phase is Phase.NEW and loaded.launches:
+        raise LifecycleAgentError(
+            f"it is not on record yet whether the group is launching {machine.instance_id}",
+            "let the service find out first: `systemctl start lifecycle-agent`, and look at its status",
+        )
 
 
 def in_turn(
@@ -161,22 +179,24 @@ def show_plan(
 
 def print_plan(notice: Notice, loaded: Config) -> None:
     """The same for a notice."""
-    launching = notice.completes is LifecycleTransition.LAUNCHING
-    key = "[launch] timeout" if launching else "[drain] timeout"
-    click.echo("\n".join(_plan_lines(make_plan(notice, loaded), key)))
+    click.echo("\n".join(_plan_lines(make_plan(notice, loaded), time_key(notice))))
 
 
 def _plan_lines(plan: Plan, key: str) -> list[str]:
+    if not plan.steps and not plan.completion_reserve:
+        return ["nothing to do: none of [eureka], [drain], [logs] and [[notify]] is configured"]
     rows = [(step.name, f"{budget:.0f} s", step.what) for step, budget in plan.budgets()]
     if plan.completion_reserve:
         rows.append(("complete", f"{plan.completion_reserve:.0f} s", "answer the group's lifecycle hook"))
     column = max((len(row[0]) for row in rows), default=4)
     lines = [f"{'step':<{column}}  {'at most':>8}  what"]
     lines += [f"{name:<{column}}  {most:>8}  {what}" for name, most, what in rows]
-    lines.append(f"{plan.total:.0f} s for all of it ({key}); a step gets what is left of that,")
+    lines.append(f"{plan.total:.0f} s for all of it ({key}); a step gets what is left of that")
     kept = [f"{step.reserve:.0f} s for {step.name}" for step in plan.steps if step.reserve]
     kept += [f"{plan.completion_reserve:.0f} s for complete"] if plan.completion_reserve else []
-    lines.append("less what is kept for later: " + (", ".join(kept) or "nothing") + ".")
+    lines[-1] += "," if kept else "."
+    if kept:
+        lines.append("less what is kept for later: " + ", ".join(kept) + ".")
     return lines
 
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 from lifecycle_agent import config
 from lifecycle_agent.cli import Settings
 from lifecycle_agent.clients.autoscaling import AutoScaling
-from lifecycle_agent.config import HooksSection
+from lifecycle_agent.config import AgentSection, HooksSection
 from lifecycle_agent.deadline import Deadline
 from lifecycle_agent.errors import LifecycleAgentError
-from lifecycle_agent.model import LifecycleTransition
+from lifecycle_agent.files import state_dir
+from lifecycle_agent.journal import Journal, boot_id
+from lifecycle_agent.model import LifecycleTransition, Machine, NoticeKind
+from lifecycle_agent.standing import Phase, standing
 from lifecycle_agent.transition.completion import choose_hook
 from lifecycle_agent.watch.imds import MetadataClient
 
@@ -34,7 +37,10 @@ class Hand:
                 f"no Auto Scaling group knows instance {machine.instance_id}", "there is nothing to answer"
             )
         self.group = membership.group
-        launching = "Pending" in membership.state.word
+        # Into the warm pool either hook may ask: that of a new instance, or that of one that goes back.
+        into_pool = membership.state.word.startswith("Warmed:Pending")
+        back = into_pool and self._goes_back(settings, machine)
+        launching = "Pending" in membership.state.word and not back
         kind = LifecycleTransition.LAUNCHING if launching else LifecycleTransition.TERMINATING
         configured = hooks.launch if launching else hooks.terminate
         hook = choose_hook(self.client.hooks(self.group, self.deadline), configured, kind)
@@ -44,3 +50,11 @@ class Hand:
                 "create one, or name it under [hooks] in the configuration",
             )
         self.hook = hook
+
+    @staticmethod
+    def _goes_back(settings: Settings, machine: Machine) -> bool:
+        """Whether it has been in service, by its journal."""
+        agent = config.part(settings.path, "agent", AgentSection)
+        history = Journal(state_dir(agent.state_dir), machine.instance_id).history()
+        now = standing(history, boot_id())
+        return now.kind is NoticeKind.ENTER_POOL or now.phase not in (Phase.NEW, Phase.POOLED)

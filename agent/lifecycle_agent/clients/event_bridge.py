@@ -30,6 +30,8 @@ DETAIL_TYPE = {
     LifecycleTransition.TERMINATING: "EC2 Instance-terminate Lifecycle Action",
 }
 
+REPLACE_ROOT_VOLUME = "ReplaceRootVolume"  # `Action` in events of an instance that gets a new root volume
+
 INSTANCE_ID = re.compile(r"i-[0-9a-f]{8,17}")
 _TOKEN = re.compile(r"[0-9A-Za-z-]{36}")
 _HOOK = re.compile(r"[0-9A-Za-z_/-]{1,255}")
@@ -49,6 +51,7 @@ class LifecycleEvent:
         origin: where the instance comes from: `EC2`, `AutoScalingGroup` or `WarmPool`; empty in events of a
             group that has not been told of warm pools.
         destination: where it goes, likewise.
+        new_volume: whether it gets a new root volume, and stays.
     """
 
     instance_id: str
@@ -58,11 +61,14 @@ class LifecycleEvent:
     age: float
     origin: str = ""
     destination: str = ""
+    new_volume: bool = False
 
     @property
     def kind(self) -> NoticeKind:
         """Which transition it starts."""
         if self.transition is LifecycleTransition.TERMINATING:
+            if self.new_volume:
+                return NoticeKind.REPLACE_ROOT
             return NoticeKind.ENTER_POOL if self.destination == "WarmPool" else NoticeKind.TERMINATE
         return NoticeKind.LEAVE_POOL if self.origin == "WarmPool" else NoticeKind.LAUNCH
 
@@ -74,7 +80,8 @@ class LifecycleEvent:
         """
         if self.destination == "WarmPool":
             return TargetState.WARMED_STOPPED
-        return None if self.kind is NoticeKind.TERMINATE else TargetState.IN_SERVICE
+        going = self.kind in (NoticeKind.TERMINATE, NoticeKind.REPLACE_ROOT)
+        return None if going else TargetState.IN_SERVICE
 
 
 def read_event(content: bytes, now: float) -> LifecycleEvent:
@@ -109,6 +116,7 @@ def read_event(content: bytes, now: float) -> LifecycleEvent:
         _age(event.get("time"), now),
         _place(detail, "Origin"),
         _place(detail, "Destination"),
+        detail.get("Action") == REPLACE_ROOT_VOLUME,
     )
 
 

@@ -123,11 +123,18 @@ def hooks(actions: Sequence[LifecycleAction], transitions: Sequence[LifecycleTra
 
 
 def notices(outcome: Outcome) -> Check:
-    """Who wanted to be told was told, of the start and of the result."""
-    result = "failure" if outcome.report.get("outcome") == "failed" else "success"
-    wanted = sum(len({"start", result} & set(events)) for events in outcome.wanted)
-    about = (_kind(outcome.report), "")
-    received = sum(told.kind in about for told in outcome.told)
+    """Who wanted to be told was told, of what each transition had to tell."""
+    expected = Counter(
+        (_kind(report), event)
+        for report in outcome.reports
+        for events in outcome.wanted
+        for event in _to_tell(report) & set(events)
+    )
+    wanted = sum(expected.values())
+    named = Counter((told.kind, told.event) for told in outcome.told if told.kind)
+    unnamed = sum(not told.kind for told in outcome.told)  # a way that does not say what it is about
+    received = sum((expected & named).values())
+    received += min(unnamed, wanted - received)
     data = {"received": received, "wanted": wanted}
     if not wanted:
         return Check("notices", None, "nobody asked to be told", data)
@@ -201,6 +208,13 @@ def nothing_but(reports: Sequence[Report], *wanted: str) -> Check:
     kinds = [_kind(report) for report in reports]
     text = f"{', '.join(kinds) or 'nothing'} is all that the agent did"
     return Check("nothing else", kinds == list(wanted), text, {"kinds": kinds})
+
+
+def _to_tell(report: Report) -> set[str]:
+    steps = {step["name"] for step in report.get("steps", ())}
+    result = "failure" if report.get("outcome") == "failed" else "success"
+    events = {"notify.start": "start", "notify.result": result}
+    return {event for step, event in events.items() if step in steps}
 
 
 def _kind(report: Report) -> str:

@@ -172,6 +172,16 @@ class Group:
         with self.turn() as model:
             model.enter_standby(instance_id)
 
+    def replace_root(self, instance_id: str) -> None:
+        """A new root volume; the terminating hook is asked."""
+        with self.turn() as model:
+            model.replace_root(instance_id)
+
+    def root_replaced(self, instance_id: str) -> None:
+        """The instance has booted from it; the launching hook is asked."""
+        with self.turn() as model:
+            model.root_replaced(instance_id)
+
     def exit_standby(self, instance_id: str) -> None:
         """Back from standby; no hook is asked."""
         with self.turn() as model:
@@ -233,6 +243,7 @@ class Group:
                 "LifecycleTransition": action.hook.transition.value,
                 "Origin": origin,
                 "Destination": destination,
+                **({"Action": "ReplaceRootVolume"} if action.passage.replaces_root else {}),
             },
         }
 

@@ -18,6 +18,8 @@ from lifecycle_agent.rehearsal.lifecycle import (
     EXIT_STANDBY,
     LAUNCH,
     LEAVE_POOL,
+    REPLACE_ROOT,
+    ROOT_REPLACED,
     TERMINATE,
     WARMED_TERMINATE,
     LifecycleAction,
@@ -147,6 +149,14 @@ class GroupModel:
     def exit_standby(self, instance_id: str) -> None:
         """Back from standby; no hook is asked."""
         self._begin(self._member(instance_id), EXIT_STANDBY, self.launch_delay)
+
+    def replace_root(self, instance_id: str) -> None:
+        """A new root volume, as an instance refresh has it; the terminating hook is asked."""
+        self._begin(self._member(instance_id), REPLACE_ROOT, self.deregistration_delay)
+
+    def root_replaced(self, instance_id: str) -> None:
+        """The instance has booted from it; the launching hook is asked."""
+        self._begin(self._member(instance_id), ROOT_REPLACED, self.launch_delay)
 
     def detach(self, instance_id: str) -> None:
         """Out of the group, but not away; no hook is asked."""

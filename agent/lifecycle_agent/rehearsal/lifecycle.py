@@ -17,12 +17,14 @@ class Passage:
         asks: the hooks that may hold it up, or None.
         target: what IMDS shows as target lifecycle state from the beginning on, and where it arrives.
         way: Origin and Destination in the lifecycle action's event.
+        ends: the state in which it ends, where that is not the target's word.
     """
 
     enters: str
     asks: LifecycleTransition | None
     target: TargetState
     way: tuple[str, str] = ("EC2", "AutoScalingGroup")
+    ends: str = ""
 
     @property
     def waits(self) -> str:
@@ -41,8 +43,13 @@ class Passage:
 
     @property
     def arrives(self) -> str:
-        """The state in which it ends: the target's word."""
-        return self.target.value
+        """The state in which it ends."""
+        return self.ends or self.target.value
+
+    @property
+    def replaces_root(self) -> bool:
+        """Whether it is a part of the replacement of the instance's root volume, and its event says so."""
+        return self.way == _STAYS
 
     @property
     def final(self) -> bool:
@@ -62,6 +69,12 @@ ENTER_STANDBY = Passage("EnteringStandby", None, TargetState.STANDBY)
 EXIT_STANDBY = Passage("Pending", None, TargetState.IN_SERVICE)
 DETACH = Passage("Detaching", None, TargetState.DETACHED)
 ATTACH = Passage("Pending", None, TargetState.IN_SERVICE)
+# Before a new root volume, and after it. That IMDS shows InService all the while is an inference.
+_STAYS = ("AutoScalingGroup", "AutoScalingGroup")
+REPLACE_ROOT = Passage(
+    "ReplacingRootVolume", _TERMINATING, TargetState.IN_SERVICE, _STAYS, "RootVolumeReplaced"
+)
+ROOT_REPLACED = Passage("Pending", _LAUNCHING, TargetState.IN_SERVICE, _STAYS)
 
 
 def into_pool(rest: TargetState) -> Passage:

@@ -7,16 +7,18 @@ from typing import Protocol
 
 from lifecycle_agent.clients.autoscaling import GroupError, Membership, Refusal
 from lifecycle_agent.deadline import Deadline
-from lifecycle_agent.errors import StepFailed
-from lifecycle_agent.model import ENOUGH, POOL
+from lifecycle_agent.model import ENOUGH, POOL, UNKNOWN
 from lifecycle_agent.steps import Done, Work
 
-PAUSE = 1.0  # seconds between two questions, less up to half of it: a scaled-out fleet asks at once
+# Seconds between two questions, at first and at most, less up to half of it: a scaled-out fleet asks at once.
+PAUSE = (1.0, 15.0)
 # Seconds for which a group that does not know the instance is asked again: what it says is a moment old.
 UNKNOWN_SECONDS = 10.0
-
+# Seconds since the boot for which an instance may be in its launch: the longest HeartbeatTimeout of a hook.
+NEW_SECONDS = 7200.0
 
 _RESTS = tuple(state.value for state in POOL)
+_NEW_VOLUME = ("ReplacingRootVolume:Proceed", "RootVolumeReplaced")  # launched anew, as it boots from that
 _LAUNCHING = ("Pending", "Pending:Wait", "Warmed:Pending", "Warmed:Pending:Wait")
 
 
@@ -44,28 +46,35 @@ class Arrival:
         self._leaving = leaving
 
     def run(self, work: Work) -> Done:
-        """Ask.
-
-        Raises:
-            StepFailed: the group could not be asked, through whatever can pass.
-        """
+        """Ask, through whatever can pass. A group that never answers is asked anew by the next transition."""
+        pause, longest = PAUSE
         unknown = Deadline.after(UNKNOWN_SECONDS, work.deadline.now)
         while True:
             try:
                 found = self._group.membership(work.deadline)
             except GroupError as error:
                 if error.refusal is Refusal.DENIED:
-                    # Nothing is on record of it, so most likely it is new.
-                    return Done("taken for a new instance", warnings=(f"{error.message}; {error.hint}",))
+                    return self._guessed(error, work.deadline.now())
                 if work.deadline.passed:
-                    raise StepFailed(error.message, error.hint) from error
+                    warning = f"{error.message}; {error.hint}"
+                    return Done("not known whether it is new: tried again", {UNKNOWN: True}, (warning,))
                 work.say(f"asking again: {error.message}")
             else:
                 if found is not None and (not self._rests(found) or unknown.passed):
                     return self._found(found)
                 if found is None and unknown.passed:
+                    if self._leaving:
+                        return Done("no group knows this instance: taken into service all the same")
                     return Done("no group knows this instance: put on record", {ENOUGH: True})
-            work.wait(PAUSE * random.uniform(0.5, 1.0))  # noqa: S311
+            work.wait(pause * random.uniform(0.5, 1.0))  # noqa: S311
+            pause = min(longest, pause * 1.5)
+
+    def _guessed(self, error: GroupError, booted_since: float) -> Done:
+        """Nothing is on record of it, and the group may not be asked: how long it runs tells."""
+        warnings = (f"{error.message}; {error.hint}",)
+        if self._leaving or self._held_back or booted_since < NEW_SECONDS:
+            return Done("taken for a new instance", warnings=warnings)
+        return Done("taken for one that is in service: put on record", {ENOUGH: True}, warnings)
 
     def _rests(self, found: Membership) -> bool:
         """Whether it is to leave the pool, and the group's own word is older than the metadata's."""
@@ -75,10 +84,10 @@ class Arrival:
         word = found.state.word
         # In the pool already: without a hook nobody waits for us, and the app is to be kept out of the
         # registry all the same.
-        new = (*_RESTS, "Warmed:Pending:Proceed", *_LAUNCHING)
+        new = (*_RESTS, "Warmed:Pending:Proceed", *_LAUNCHING, *_NEW_VOLUME)
         if self._leaving or word in new:
             return Done(f"group {found.group} has it in {word}", {"state": word})
-        if self._held_back and word == "InService":
+        if self._held_back and not word.removeprefix("Warmed:").startswith(("Terminat", "Detach")):
             warning = "the group has not waited for it: is there a launching hook?"
             return Done(f"units wait for the launch; {warning}", {"state": word}, (warning,))
         detail = f"found in group {found.group} in {word}: put on record, and nothing else is done"

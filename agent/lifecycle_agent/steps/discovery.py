@@ -95,6 +95,7 @@ class OutOfService:
     Args:
         expected: whether the app has just come up, and is waited for until it is listed.
         earlier: data of `Ready`, which may have seen registrations that are not listed yet.
+        deleted: whether the agent itself has deleted the registration, and nothing has come back since.
     """
 
     def __init__(
@@ -104,9 +105,11 @@ class OutOfService:
         app: str | None,
         expected: bool = False,
         earlier: Mapping[str, Any] | None = None,
+        deleted: bool = False,
     ) -> None:
         self._own = Own(registry, machine, app)
         self._expected = expected
+        self._deleted = deleted
         self._known = _keys(earlier or {})
 
     def run(self, work: Work) -> Done:
@@ -118,9 +121,11 @@ class OutOfService:
         keys = persist(work, self._put_out)
         while self._expected and not keys and work.deadline.remaining() > LOOK:
             work.say("waiting for the app to be listed")
-            work.wait(LOOK)
+            work.wait(TICK)  # callers that look now are sent to it
             keys = persist(work, self._put_out)
         data = as_data(keys) | {"out_at": work.deadline.now()}
+        if not keys and self._deleted:
+            return Done("the registration has been deleted already", data)
         if not keys:
             nothing = "the registry has no registration of this machine"
             return Done(nothing, data, (f"{nothing}: if there should be one, check [eureka] app and urls",))

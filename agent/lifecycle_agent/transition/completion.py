@@ -14,6 +14,7 @@ from lifecycle_agent.model import Hook, LifecycleState, LifecycleTransition
 CODEDEPLOY_PREFIX = "CodeDeploy-managed-"  # CodeDeploy's own hooks: answered by its agent, never by us
 
 GIVEN = "the group has the answer"
+NOT_ASKED = "no answer was owed: the machine goes before the group has asked"
 
 FIRST_PAUSE = 0.2  # seconds; the group's own state changes take about as long
 LONGEST_PAUSE = 5.0  # seconds; still six tries within the shortest heartbeat timeout, 30 s
@@ -47,6 +48,8 @@ def after_refusal(state: LifecycleState | None, transition: LifecycleTransition)
     if state.retained:
         return Next.RETAINED
     launching = transition is LifecycleTransition.LAUNCHING
+    if launching and state.replacing:
+        return Next.WAIT  # it is launched anew on its new root volume
     if launching and "Terminating" in state.word:
         return Next.ANSWERED  # it is taken away, and its launch is not waited for any more
     if not launching and state.word in _BEFORE_TERMINATING:
@@ -76,10 +79,11 @@ def choose_hook(hooks: Sequence[Hook], configured: str, transition: LifecycleTra
     """Our hook among the group's: the configured one, else the only one of the transition.
 
     Returns:
-        None when the group has no hook of that transition besides CodeDeploy's: no answer is owed.
+        None when the group has no hook of that transition besides CodeDeploy's: no answer is owed. The
+        first instances of a group may be there before its hooks are.
 
     Raises:
-        UsageError: the configured hook is not there, or there are several to choose from.
+        UsageError: the configured hook is not among several, or none is configured and there are several.
     """
     key = "hooks.terminate" if transition is LifecycleTransition.TERMINATING else "hooks.launch"
     candidates = [hook for hook in hooks if hook.transition is transition]
@@ -87,12 +91,13 @@ def choose_hook(hooks: Sequence[Hook], configured: str, transition: LifecycleTra
         for hook in candidates:
             if hook.name == configured:
                 return hook
-        names = ", ".join(hook.name for hook in candidates) or "none"
+    ours = [hook for hook in candidates if not hook.name.startswith(CODEDEPLOY_PREFIX)]
+    if configured and ours:
+        names = ", ".join(hook.name for hook in ours)
         raise UsageError(
             f"{key} = {configured!r}: the group has no such hook (of this transition it has: {names})",
             f"mend {key}, or create the lifecycle hook",
         )
-    ours = [hook for hook in candidates if not hook.name.startswith(CODEDEPLOY_PREFIX)]
     if len(ours) > 1:
         names = ", ".join(hook.name for hook in ours)
         raise UsageError(f"{key} is not set and the group has several hooks: {names}", f"set {key} to ours")
@@ -161,7 +166,7 @@ def answer(
         else:
             say(refused.message)
         if limit.passed and machine_goes and following is Next.WAIT:
-            return "no answer was owed: the machine goes before the group has asked"
+            return NOT_ASKED
         if limit.passed:
             raise LifecycleAgentError(
                 f"the lifecycle action could not be completed in time: {refused.message}", refused.hint

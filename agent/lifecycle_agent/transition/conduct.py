@@ -110,12 +110,8 @@ def _carry_out(
     parts = Parts(
         config,
         machine,
-        transition.notice,
-        transition.transition_id,
-        transition.commands,
-        transition.started,
+        transition,
         directory,
-        transition.deadline,
         lambda ends: journal.deadline(ends, transition.notice.seen_at),
         lambda name: runner.earlier(name),
         report,

@@ -15,7 +15,14 @@ from lifecycle_agent.config import Config
 from lifecycle_agent.deadline import Deadline
 from lifecycle_agent.files import LAUNCHED, runtime_dir
 from lifecycle_agent.logline import JsonLine, logger
-from lifecycle_agent.model import ActionResult, LifecycleTransition, Machine, Notice, NoticeKind, Report
+from lifecycle_agent.model import (
+    ActionResult,
+    LifecycleTransition,
+    Machine,
+    Notice,
+    NoticeKind,
+    Report,
+)
 from lifecycle_agent.steps import StepRun, Work
 from lifecycle_agent.steps.discovery import (
     BackInService,
@@ -30,6 +37,7 @@ from lifecycle_agent.transition import plan as names
 from lifecycle_agent.transition.heartbeat import GroupSide
 from lifecycle_agent.transition.plan import PlannedStep
 from lifecycle_agent.transition.report import as_json
+from lifecycle_agent.transition.take_up import Transition
 
 if TYPE_CHECKING:
     from lifecycle_agent.clients.eureka import EurekaClient
@@ -64,8 +72,6 @@ class Parts:
     """Makes steps, and the group's side.
 
     Args:
-        commands: what the names of its commands begin with.
-        started: wall clock of the notice, for the place of the logs.
         tightened: told where to the group's side brings the deadline forward.
         earlier: data of a step that has ended, by its name; empty for one that has not, or failed.
         report: the report as it stands.
@@ -75,31 +81,28 @@ class Parts:
         self,
         config: Config,
         machine: Machine,
-        notice: Notice,
-        transition_id: str,
-        commands: str,
-        started: str,
+        transition: Transition,
         state_dir: Path,
-        deadline: Deadline,
         tightened: Callable[[float], None],
         earlier: Callable[[str], Mapping[str, Any]],
         report: Callable[[], Report],
     ) -> None:
         self._config = config
         self._machine = machine
-        self._notice = notice
-        self._transition_id = transition_id
-        self._commands = commands
-        self._started = started
+        self._notice = transition.notice
+        self._transition_id = transition.transition_id
+        self._commands = transition.commands
+        self._started = transition.started
+        self._deadline = transition.deadline
+        self._deleted = transition.deleted
         self._state_dir = state_dir
-        self._deadline = deadline
         self._tightened = tightened
         self._earlier = earlier
         self._report = report
         self._log = OwnLog()
         logger.addHandler(self._log)
         self.notifier = Notifier(config.notify)
-        self.group = group_side(notice, machine, config, deadline, tightened)
+        self.group = group_side(self._notice, machine, config, self._deadline, tightened)
         self._connect_s3: Callable[[], Any] | None = None
 
     def make(self, step: PlannedStep) -> StepRun:
@@ -157,17 +160,18 @@ class Parts:
     def _discovery(self, step: PlannedStep) -> StepRun:
         registry, machine, app = self._registry, self._machine, self._config.eureka.app or None
         if step.name == names.SETTLE:
-            own = Own(registry, machine, app) if registry is not None else None
             settle = self._config.eureka.settle
             group = _NoGroup() if self.group is None or self._notice.if_asked else self.group
-            return Settle(own, settle, group, self._earlier(names.OUT_OF_SERVICE))
+            return Settle(self._own(), settle, group, self._earlier(names.OUT_OF_SERVICE))
         if registry is None:
             raise AssertionError(f"{step.name} is planned without a registry")
         known = self._earlier(names.SETTLE) or self._earlier(names.OUT_OF_SERVICE)
         match step.name:
             case names.OUT_OF_SERVICE:
                 into_pool = self._notice.kind is NoticeKind.LAUNCH
-                return OutOfService(registry, machine, app, into_pool, self._earlier(names.READY))
+                return OutOfService(
+                    registry, machine, app, into_pool, self._earlier(names.READY), self._deleted
+                )
             case names.DEREGISTER:
                 return Deregister(registry, machine, app, known)
             case names.VERIFY:
@@ -180,6 +184,10 @@ class Parts:
                 return Register(registry, machine, self._config.eureka)
         raise AssertionError(f"no such step: {step.name}")
 
+    def _own(self) -> Own | None:
+        app = self._config.eureka.app or None
+        return Own(self._registry, self._machine, app) if self._registry is not None else None
+
     def _launch(self, step: PlannedStep) -> StepRun:
         from lifecycle_agent.clients.here import commands_here
         from lifecycle_agent.clients.units import Units
@@ -189,14 +197,16 @@ class Parts:
 
         launch, name = self._config.launch, f"{self._commands}-{step.name}"
         marker = runtime_dir() / LAUNCHED
-        own = Own(self._registry, self._machine, self._config.eureka.app or None) if self._registry else None
+        own = self._own()
         if step.name.startswith(names.WARM_UP):
             return HeldBack(RunCommand(launch.command[step.index], name, commands_here()), own)
         match step.name:
             case names.ARRIVAL:
                 group = AutoScaling(self._machine.region, self._machine.instance_id)
                 held_back = bool(launch.then_start) and not marker.exists()
-                return Arrival(group, held_back, self._notice.kind is NoticeKind.LEAVE_POOL)
+                if self._notice.kind is NoticeKind.LEAVE_POOL:
+                    return HeldBack(Arrival(group, held_back, leaving=True), own)
+                return Arrival(group, held_back)
             case names.THEN_START:
                 return HeldBack(ThenStart(launch.then_start, Units(), marker), own)
             case names.READY:
@@ -208,6 +218,7 @@ class Parts:
         from lifecycle_agent.clients.here import commands_here
         from lifecycle_agent.clients.units import Units
         from lifecycle_agent.steps.drain import CallApp, RunCommand, StartUnits, StopUnits, WaitIdle
+        from lifecycle_agent.steps.launch import HeldBack
 
         drain = self._config.drain
         if step.name.startswith(names.COMMAND):
@@ -221,7 +232,8 @@ class Parts:
             case names.UNITS:
                 return StopUnits(drain.units, Units(), drain.stop_timeout)
             case names.START_UNITS:
-                return StartUnits(drain.units, Units())
+                start = StartUnits(drain.units, Units())
+                return HeldBack(start, self._own()) if self._config.launch.ready.asked else start
         raise AssertionError(f"no such step: {step.name}")
 
     def _logs(self) -> StepRun:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 
 from lifecycle_agent.config import Config
-from lifecycle_agent.model import COMPLETE, Notice, NoticeKind
+from lifecycle_agent.model import COMPLETE, INTO_SERVICE, Notice, NoticeKind
 
 # The names of the steps: in the journal, in the report, in the log, and on the screen.
 NOTIFY_START = "notify.start"
@@ -56,7 +56,6 @@ SETTLE_SLACK = 5.0  # the last look at the registry, which may answer slowly
 # seldom takes; callers that still come when it has stopped are lost for sure.
 SETTLE_SHARE = 0.5
 DRAIN_SHARE = 3.0  # the app's own draining may keep this part of the time from a slow load balancer: a third
-ARRIVAL_SECONDS = 60.0  # one call, through a throttled minute
 REGISTER_SECONDS = 60.0  # a registry that is down or starts with us is tried again
 LISTED_SECONDS = 60.0  # an app that has just come up: its registration, and the registry's response cache
 NOTIFY_SECONDS = 1.0  # it only hands the message over
@@ -152,8 +151,12 @@ def make_plan(notice: Notice, config: Config, deaths: int = 0, total: float | No
 
 def time_for(notice: Notice, config: Config) -> float:
     """Seconds that a transition for the notice may take at most."""
-    launching = notice.kind in (NoticeKind.LAUNCH, NoticeKind.LEAVE_POOL)
-    return config.launch.timeout if launching else config.drain.timeout
+    return config.launch.timeout if notice.kind in INTO_SERVICE else config.drain.timeout
+
+
+def time_key(notice: Notice) -> str:
+    """Where that is configured."""
+    return "[launch] timeout" if notice.kind in INTO_SERVICE else "[drain] timeout"
 
 
 def _steps(notice: Notice, config: Config, total: float) -> list[PlannedStep]:
@@ -176,9 +179,11 @@ def _steps(notice: Notice, config: Config, total: float) -> list[PlannedStep]:
 
 def _launch(notice: Notice, config: Config, total: float) -> list[PlannedStep]:
     """A new instance, or one out of the warm pool; of one that failed, the logs are all that is left."""
+    # First, and nobody is told before: what is in service already is only put on record. It takes what time
+    # there is, for without it nothing else makes sense.
+    what = "ask the group where it has this instance"
+    arrival = [PlannedStep(ARRIVAL, what)] if notice.completes is not None else []
     steps: list[PlannedStep] = []
-    if notice.completes is not None:
-        steps.append(PlannedStep(ARRIVAL, "ask the group where it has this instance", ARRIVAL_SECONDS))
     if notice.kind is NoticeKind.LEAVE_POOL:
         steps += _start_units(config)
     for index, command in enumerate(config.launch.command):
@@ -197,7 +202,7 @@ def _launch(notice: Notice, config: Config, total: float) -> list[PlannedStep]:
     if config.logs is not None:
         what, reserve = f"save the logs to s3://{config.logs.bucket}", _share(LOGS_RESERVE, total)
         steps.append(PlannedStep(LOGS, what, None, reserve, essential=True, when=When.FAILED))
-    return [*_told_start(config), *steps, *_told_result(config)]
+    return [*arrival, *_told_start(config), *steps, *_told_result(config)]
 
 
 def _standby(notice: Notice, config: Config, total: float) -> list[PlannedStep]:

@@ -10,8 +10,9 @@ from lifecycle_agent.deadline import Deadline
 from lifecycle_agent.errors import Interrupted, LifecycleAgentError
 from lifecycle_agent.journal import Journal
 from lifecycle_agent.logline import logger
-from lifecycle_agent.model import COMPLETE, ENOUGH, ActionResult, Outcome, StepReport
+from lifecycle_agent.model import COMPLETE, ENOUGH, UNASKED, UNKNOWN, ActionResult, Outcome, StepReport
 from lifecycle_agent.steps import Done, StepRun, Work
+from lifecycle_agent.transition.completion import NOT_ASKED
 from lifecycle_agent.transition.plan import ANSWER_SECONDS, Plan, PlannedStep, When
 from lifecycle_agent.transition.progress import Teller
 from lifecycle_agent.transition.worker import StepWork, Stop
@@ -20,6 +21,9 @@ from lifecycle_agent.transition.worker import run as run_bounded
 # Seconds that an essential step gets when there are none left. They come out of the completion's reserve,
 # a quarter of it each: there are four such steps, and one call of the completion takes well under a second.
 LAST_TRY = (5.0, 0.25)
+
+# Seconds, and share of what is left, that the answer leaves where the machine itself goes.
+REPORT_SECONDS, REPORT_SHARE = 3.0, 0.25
 
 Make = Callable[[PlannedStep], StepRun]
 Complete = Callable[[ActionResult, Work], str]
@@ -125,7 +129,8 @@ class Runner:
 
     def _is_enough(self) -> bool:
         """Whether the last step has found that nothing else is to be done, and nobody is owed an answer."""
-        return bool(self.reports) and bool(self.reports[-1].data.get(ENOUGH))
+        data = self.reports[-1].data if self.reports else {}
+        return bool(data.get(ENOUGH) or data.get(UNKNOWN))
 
     def _step(self, step: PlannedStep) -> None:
         """Run one step, unless it ended before a crash or there is no time for it."""
@@ -201,5 +206,14 @@ class Runner:
         result = self._failure if self.outcome is Outcome.FAILED else self._success
         # The deadline is ours, not the group's: as long as that may still want the answer, it gets it.
         seconds = max(self._deadline.remaining(), ANSWER_SECONDS)
-        deadline = self._gone or Deadline.after(seconds, self._deadline.now)
-        self._run(COMPLETE, deadline, lambda work: Done(complete(result, work)))
+        deadline = Deadline.after(seconds, self._deadline.now)
+        if self._gone is not None:
+            # The report and the status are to be written while there is still a machine.
+            left = self._gone.remaining()
+            deadline = self._gone.within(left, min(REPORT_SECONDS, left * REPORT_SHARE))
+
+        def answered(work: Work) -> Done:
+            told = complete(result, work)
+            return Done(told, {UNASKED: True} if told == NOT_ASKED else {})
+
+        self._run(COMPLETE, deadline, answered)

@@ -9,17 +9,19 @@ from dataclasses import dataclass, field, replace
 
 from lifecycle_agent.config import Config
 from lifecycle_agent.deadline import Deadline, boottime
-from lifecycle_agent.journal import Journal, Recorded, boot_id
+from lifecycle_agent.journal import Journal, Recorded, boot_id, is_unanswered
 from lifecycle_agent.logline import utc
-from lifecycle_agent.model import COMPLETE, DRAINING, Notice, NoticeKind, Outcome, StepReport
+from lifecycle_agent.model import DRAINING, Notice, NoticeKind, Outcome, StepReport
 from lifecycle_agent.transition.plan import (
     BACK_IN_SERVICE,
     COMMAND,
+    DEREGISTER,
     HTTP,
     REGISTER,
     START_UNITS,
     THEN_START,
     UNITS,
+    WARM_UP,
     time_for,
 )
 
@@ -34,6 +36,7 @@ class Transition:
         commands: the transition whose name its commands have: its own, or that of the drain by hand that it
             goes on from, for one of that one's commands may still run.
         ended: steps that are not run again, by name.
+        deleted: whether the registration was deleted right before, by another transition.
     """
 
     transition_id: str
@@ -43,6 +46,7 @@ class Transition:
     recorded: Recorded | None = None
     commands: str = ""
     ended: Mapping[str, StepReport] = field(default_factory=dict)
+    deleted: bool = False
 
     @classmethod
     def take_up(cls, notice: Notice, config: Config, journal: Journal) -> Transition:
@@ -70,12 +74,13 @@ class Transition:
             ends=notice.ends,
             action=notice.action or last.notice.action,
         )
-        ended = {name: report for name, report in last.ended.items() if not _unanswered(report)}
+        ended = {name: report for name, report in last.ended.items() if not is_unanswered(report)}
         if history[-1].transition_id != last.transition_id:
             # A person may have drained the app since the process died.
             ended = {**_done_before(history, notice), **ended}
         commands = _named_after(history, last.transition_id, taken)
-        return cls(last.transition_id, taken, deadline, last.started, last, commands, ended)
+        deleted = _is_deleted(history)
+        return cls(last.transition_id, taken, deadline, last.started, last, commands, ended, deleted)
 
     @classmethod
     def _new(
@@ -90,7 +95,7 @@ class Transition:
         for report in ended.values():
             journal.step_ended(report)
         commands = _named_after(history, transition_id, notice)
-        return cls(transition_id, notice, deadline, utc(), None, commands, ended)
+        return cls(transition_id, notice, deadline, utc(), None, commands, ended, _is_deleted(history))
 
 
 def deadline_of(notice: Notice, config: Config) -> Deadline:
@@ -104,8 +109,9 @@ def deadline_of(notice: Notice, config: Config) -> Deadline:
 def already_over(notice: Notice, journal: Journal) -> Outcome | None:
     """How it ended, if another process has done already what the notice asks for, and answered the group.
 
-    There is only one termination, whatever was done by hand since, and it is not done twice. A launch is over
-    that another process has brought to its end since the notice was seen: one by an event, for example.
+    There is only one termination, whatever was done by hand since, and it is not done twice. Anything else is
+    over that another process has brought to its end since the notice was seen: one that died in its last
+    moment, or one by an event.
     """
     history = journal.history()
     if notice.kind is NoticeKind.TERMINATE:
@@ -114,12 +120,12 @@ def already_over(notice: Notice, journal: Journal) -> Outcome | None:
     last = history[-1] if history else None
     if (
         last is None
-        or notice.completes is None
         or last.notice.kind is not notice.kind
         or last.boot != boot_id()
+        or last.over_at < notice.seen_at
     ):
         return None
-    return last.outcome if last.answered and last.over_at >= notice.seen_at else None
+    return last.outcome if last.answered or notice.completes is None else None
 
 
 def _to_go_on_with(history: Sequence[Recorded], notice: Notice) -> Recorded | None:
@@ -134,7 +140,9 @@ def _to_go_on_with(history: Sequence[Recorded], notice: Notice) -> Recorded | No
     if last is None or last.notice.kind is not notice.kind or last.outcome is not None:
         return None
     if last.boot != boot_id():
-        return None
+        # A command of it may be what boots the machine, again and again: that is counted.
+        same = last.notice.kind in _LAUNCHES and last.notice.target is notice.target
+        return last if same and not last.answered else None
     # One that has answered has nothing left to do but to say that it is over, however late that is.
     return last if last.answered or not Deadline(last.ends).passed else None
 
@@ -160,9 +168,18 @@ def _done_before(history: Sequence[Recorded], notice: Notice) -> dict[str, StepR
     }
 
 
+def _is_deleted(history: Sequence[Recorded]) -> bool:
+    """Whether what has last done something to the app has deleted its registration, in this boot."""
+    last = next((each for each in reversed(history) if not _left_the_app(each)), None)
+    if last is None or last.boot != boot_id():
+        return False
+    report = last.ended.get(DEREGISTER)
+    return report is not None and report.outcome is Outcome.DONE
+
+
 def _left_the_app(recorded: Recorded) -> bool:
     """Whether it has changed nothing for the app: put on record alone, or over before that."""
-    if recorded.notice.only_told or recorded.found:
+    if recorded.notice.only_told or recorded.found or recorded.unknown:
         return True
     touched = any(
         name.startswith(_TOUCH_THE_APP) and report.outcome is not Outcome.SKIPPED
@@ -193,14 +210,11 @@ def _named_after(history: Sequence[Recorded], transition_id: str, notice: Notice
 
 
 # Steps that bring the app to rest, or back.
-_TOUCH_THE_APP = (COMMAND, HTTP, UNITS, START_UNITS, THEN_START, REGISTER, BACK_IN_SERVICE)
+_TOUCH_THE_APP = (COMMAND, HTTP, UNITS, START_UNITS, WARM_UP, THEN_START, REGISTER, BACK_IN_SERVICE)
 
+_LAUNCHES = (NoticeKind.LAUNCH, NoticeKind.LEAVE_POOL)
 _GOING_DOWN = (NoticeKind.SHUTDOWN, NoticeKind.REBOOT)
 
 
 def _newest(history: Sequence[Recorded], kind: NoticeKind) -> Recorded | None:
     return next((each for each in reversed(history) if each.notice.kind is kind), None)
-
-
-def _unanswered(report: StepReport) -> bool:
-    return report.name == COMPLETE and report.outcome is Outcome.FAILED

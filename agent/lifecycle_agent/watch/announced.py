@@ -23,6 +23,10 @@ INTERRUPTION_POLLS, MAINTENANCE_POLLS = 5, 60
 SPOT_ACTIONS = ("terminate", "stop", "hibernate")
 MOST_EVENTS = 20  # of scheduled ones: an instance has one or two
 
+MOST_LETTERS = 100  # of what EC2 calls something: its ids have some thirty
+
+_UNREADABLE = (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError)
+
 Ask = Callable[[str], str | None]
 
 
@@ -91,44 +95,68 @@ class Announcements:
             return
         try:
             setattr(self, name, read(text))
-        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
-            if name not in self._strange:
-                self._strange.add(name)
-                logger.warning("%s in the metadata cannot be read: %.200r", path, text)
+        except _UNREADABLE:
+            self._say_once(name, path, text)
+
+    def _say_once(self, name: str, what: str, text: str | None) -> None:
+        if name not in self._strange:
+            self._strange.add(name)
+            logger.warning("%s in the metadata cannot be read: %.200r", what, text)
 
     def _interruption(self, text: str | None) -> Announced | None:
         """`{"action": "terminate", "time": "2017-09-18T08:22:00Z"}`."""
         if text is None:
             return None
         said = json.loads(text)
-        action = str(said["action"])
+        action = _word(said["action"]).lower()
         if action not in SPOT_ACTIONS:
             raise ValueError(action)
-        return Announced(f"{action} {said['time']}", action, self._moment(said["time"]))
+        try:
+            at = self._moment(said["time"])
+        except (ValueError, KeyError, TypeError):
+            at = self._clock()  # it makes nothing sensible, and the machine goes all the same
+        return Announced(f"{action} {said.get('time')}"[:MOST_LETTERS], action, at)
 
     def _recommendation(self, text: str | None) -> Announced | None:
         """`{"noticeTime": "2020-10-27T08:22:00Z"}`."""
         if text is None:
             return None
         at = json.loads(text)["noticeTime"]
-        return Announced(str(at), "rebalance", self._moment(at))
+        return Announced(_word(at), "rebalance", self._moment(at))
 
     def _scheduled(self, text: str | None) -> tuple[Announced, ...]:
         """A list of `{"Code": ..., "State": "active", "EventId": ..., "NotBefore": ...}`.
 
         The time is one like `21 Jan 2019 09:00:43 GMT`.
         """
-        found = []
-        for event in json.loads(text or "[]")[:MOST_EVENTS]:
-            if event["State"] == "active":
-                at = self._boot_clock(parsedate_to_datetime(event["NotBefore"]).timestamp())
-                found.append(Announced(str(event["EventId"]), str(event["Code"]), at))
-        return tuple(found)
+        listed = json.loads(text or "[]")
+        if not isinstance(listed, list):
+            raise TypeError(listed)
+        found, strange = [], None
+        for event in listed:
+            try:
+                if event["State"] == "active":
+                    at = self._boot_clock(parsedate_to_datetime(event["NotBefore"]).timestamp())
+                    found.append(Announced(_word(event["EventId"]), _word(event["Code"]), at))
+            except _UNREADABLE as error:
+                strange = error
+        if strange is not None and not found:
+            raise strange
+        if strange is not None:
+            self._say_once("maintenance", "one of the scheduled events", text)
+        return tuple(found[:MOST_EVENTS])
 
     def _moment(self, text: str) -> float:
         """A time like `2017-09-18T08:22:00Z` on the boot clock, in seconds."""
-        at = datetime.strptime(text, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=timezone.utc)
+        at = datetime.strptime(text[:19], "%Y-%m-%dT%H:%M:%S").replace(tzinfo=timezone.utc)
         return self._boot_clock(at.timestamp())
 
     def _boot_clock(self, wall: float) -> float:
         return self._clock() + wall - self._wall()
+
+
+def _word(value: object) -> str:
+    """What EC2 calls something, as long as it may be."""
+    if not isinstance(value, str):
+        raise TypeError(value)
+    return value[:MOST_LETTERS]

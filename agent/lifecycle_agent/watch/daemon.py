@@ -20,7 +20,16 @@ from lifecycle_agent.deadline import Deadline, boottime
 from lifecycle_agent.errors import MetadataUnavailableError
 from lifecycle_agent.files import StatusFile, read_regular, replace, runtime_dir, state_dir
 from lifecycle_agent.logline import logger, utc
-from lifecycle_agent.model import Ending, Machine, Notice, NoticeKind, Observation, Outcome, TargetState
+from lifecycle_agent.model import (
+    INTO_SERVICE,
+    Ending,
+    Machine,
+    Notice,
+    NoticeKind,
+    Observation,
+    Outcome,
+    TargetState,
+)
 from lifecycle_agent.standing import Phase
 from lifecycle_agent.watch.decide import decide
 from lifecycle_agent.watch.decision import Decision, Leave, Memory, Start
@@ -49,6 +58,8 @@ GAVE_WAY_PAUSE = 5.0
 
 # Where the app is in service as far as anybody knows, and its registration is kept alive.
 REGISTERED = (Phase.IN_SERVICE, Phase.DETACHED)
+
+REGISTER = "discovery.register"  # the step that registers it; what names the steps is not for the watcher
 
 # The way back into service.
 _BACK = (NoticeKind.RETURN, NoticeKind.UNDRAIN)
@@ -114,6 +125,8 @@ class Watcher:
             # Somebody may have drained the machine by hand, or have taken it back.
             standing = self._record.standing()
             by_hand = "" if standing.finished else self._by_hand()
+            if standing != self._memory.standing:
+                self._memory = Memory()  # what was waited for was before that
             self._memory = remade(self._memory, standing=standing, by_hand=by_hand)
         decision = decide(seen, self._memory, boottime(), self._config)
         if isinstance(decision, PutOnRecord) and self._record is not None:
@@ -130,9 +143,19 @@ class Watcher:
         serving = self._transition is None and self._ending is None
         self._shipping.check(serving and self._is_serving(seen))
         if self._lease is not None and self._machine is not None:
-            self._lease.check(self._machine, serving and self._memory.standing.phase in REGISTERED)
+            self._lease.check(self._machine, self._is_registered(serving))
         self._report(decision)
         return decision
+
+    def _is_registered(self, serving: bool) -> bool:
+        """Whether a lease of ours is to be renewed: also while a launch waits for the group to ask."""
+        transition = self._transition
+        if serving or self._ending is not None or transition is None:
+            return serving and self._memory.standing.phase in REGISTERED
+        about = self._status.read().get("transition") or {}
+        done = [each.get("name") for each in about.get("ended", ()) if each.get("outcome") == "done"]
+        into = transition.notice.kind in INTO_SERVICE and not transition.notice.into_pool
+        return into and about.get("pid") == transition.pid and REGISTER in done
 
     def _start(self, notice: Notice) -> None:
         self._shipping.stop()
@@ -196,7 +219,7 @@ class Watcher:
         standing, kind = self._memory.standing, notice.kind.value
         if exit_code == GAVE_WAY or self._record is None:
             told = f"{kind} gives way to what is done by hand"
-            return Memory(standing, None, told, boottime() + GAVE_WAY_PAUSE)
+            return Memory(standing, None, told, boottime() + GAVE_WAY_PAUSE, again=notice.kind)
         well = exit_code == DONE
         standing = self._record.ended(notice, Outcome.DONE if well else Outcome.FAILED)
         told = f"{kind}: {'done' if well else 'done, with failures'}; see `lifecycle-agent status`"
@@ -209,7 +232,8 @@ class Watcher:
         first, longest = RETURN_PAUSE
         pause = min(longest, first * 2 ** min(self._returns - 1, 16))
         what = "the way back into service" if notice.kind in _BACK else kind
-        return Memory(standing, None, f"{what} has failed, and is tried again", boottime() + pause)
+        told = f"{what} has failed, and is tried again"
+        return Memory(standing, None, told, boottime() + pause, again=notice.kind)
 
     def _report(self, decision: Decision) -> None:
         sentence = decision.sentence

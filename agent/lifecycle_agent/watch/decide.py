@@ -9,7 +9,15 @@ from __future__ import annotations
 from dataclasses import replace
 
 from lifecycle_agent.config import Config
-from lifecycle_agent.model import LifecycleTransition, Notice, NoticeKind, Observation, Outcome, TargetState
+from lifecycle_agent.model import (
+    INTO_SERVICE,
+    LifecycleTransition,
+    Notice,
+    NoticeKind,
+    Observation,
+    Outcome,
+    TargetState,
+)
 from lifecycle_agent.standing import Phase, Standing
 from lifecycle_agent.watch.decision import Decision, Memory, Record, Start, Stay, start
 from lifecycle_agent.watch.ending import end
@@ -51,6 +59,7 @@ def decide(seen: Observation, memory: Memory, now: float, config: Config) -> Dec
     if running is not None:
         # What is wanted is judged as if it had come to its end already.
         standing = standing.after(running, Outcome.DONE)
+    waits = ""
     for row in PRECEDENCE:
         notice = row.notice(seen, standing, now, config)
         if notice is None or (running is not None and not _interrupts(notice, running)):
@@ -61,11 +70,16 @@ def decide(seen: Observation, memory: Memory, now: float, config: Config) -> Dec
         if notice.kind in _RECORDED:
             return Record(notice, f"on record: {notice.reason}")
         if running is None and _can_wait(notice):
+            # What cannot wait goes before it, though it is further down.
             if memory.by_hand:
-                return Stay(f"waiting: {memory.by_hand}")
-            if now < memory.not_before:
-                return Stay(f"waiting: {memory.told}")
+                waits = waits or f"waiting: {memory.by_hand}"
+                continue
+            if now < memory.not_before and memory.again is not None and _same_way(notice.kind, memory.again):
+                waits = waits or f"waiting: {memory.told}"
+                continue
         return start(notice)
+    if waits:
+        return Stay(waits)
     if running is None and standing.phase is Phase.GONE:
         return Stay(memory.told or "the group takes this instance away, and everything is done")
     if running is None:
@@ -80,6 +94,8 @@ def _level(notice: Notice) -> int:
 def _interrupts(notice: Notice, running: Notice) -> bool:
     if notice.kind is NoticeKind.SPOT and running.kind in _ANSWERED_AWAY:
         return False  # it gets less time, and goes on
+    if notice.kind is NoticeKind.TERMINATE and _answers_launching(running):
+        return True  # nobody waits for its launch any more
     level = _level(notice)
     if running.only_told:
         return level is _URGENT  # over in a moment
@@ -93,6 +109,11 @@ def _answers_launching(running: Notice | None) -> bool:
 def _can_wait(notice: Notice) -> bool:
     """Whether nobody waits for an answer, and nothing is about to be lost."""
     return _level(notice) is not _URGENT and notice.completes is None
+
+
+def _same_way(kind: NoticeKind, again: NoticeKind) -> bool:
+    """Whether it is what was tried before, perhaps by another name: the way back is."""
+    return kind is again or (kind in INTO_SERVICE and again in INTO_SERVICE)
 
 
 def _less_time(seen: Observation, running: Notice, now: float, config: Config) -> Start | None:
@@ -111,6 +132,7 @@ _WAITS = {
     Phase.STANDBY: "on standby, out of service until the group takes it back",
     Phase.POOLED: "in the warm pool, out of service until the group wants it",
     Phase.DETACHED: "detached from its group: the app keeps running and keeps its registration",
+    Phase.REPLACED: "drained for a new root volume, until the machine boots from it",
     Phase.INTERRUPTED: "drained, for EC2 interrupts this spot instance",
 }
 
@@ -126,6 +148,8 @@ def _waits_for(seen: Observation, standing: Standing) -> str:
         return seen.problem
     if phase is Phase.DRAINED and not standing.finished:
         return "a drain by hand was left in its middle: `drain` goes on with it, `undrain` takes the app back"
+    if phase is Phase.STANDBY and seen.target is TargetState.DETACHED:
+        return "detached from standby: the app is out of service until `lifecycle-agent undrain`"
     if phase is Phase.ADVISED and standing.by is not None:
         return f"drained: {standing.by.reason}"
     if phase in _WAITS:

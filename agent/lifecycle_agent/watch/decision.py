@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lifecycle_agent.model import Notice
+from lifecycle_agent.model import Notice, NoticeKind
 from lifecycle_agent.standing import Standing
 
 NOTHING_ON_RECORD = Standing()
@@ -19,6 +19,7 @@ class Memory:
         by_hand: what somebody is at by hand, one sentence; empty while nobody is.
         told: what the running or ended transition says of itself, one sentence.
         not_before: when what failed, or had to give way, is tried again, seconds on the boot clock.
+        again: what that was; nothing else waits for it.
     """
 
     standing: Standing = NOTHING_ON_RECORD
@@ -26,6 +27,7 @@ class Memory:
     told: str = ""
     not_before: float = 0.0
     by_hand: str = ""
+    again: NoticeKind | None = None
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,8 @@ from lifecycle_agent.model import (
     NoticeKind,
     Observation,
     Outcome,
-    TargetState,
 )
-from lifecycle_agent.standing import Phase, Standing
+from lifecycle_agent.standing import Phase
 from lifecycle_agent.watch.decision import Decision, Leave, Memory, Stay, start
 from lifecycle_agent.watch.wanted import SERVING, TAKEN_AWAY, termination
 
@@ -51,7 +50,7 @@ def end(seen: Observation, ending: Ending, memory: Memory, now: float, config: C
             return start(replace(running, ends=ends), "the machine shuts down: there is less time")
     if running is not None:
         standing = standing.after(running, Outcome.DONE)
-    if standing.phase is Phase.GONE or _went_down(standing):
+    if standing.phase is Phase.GONE or (standing.down and standing.this_boot):
         return Leave("the machine goes down; everything is done")
     if not seen.known:
         return Leave("the machine goes down; which instance it is was never known, so nothing is done")
@@ -63,7 +62,8 @@ def end(seen: Observation, ending: Ending, memory: Memory, now: float, config: C
         # A launch that has not begun: to the group it is none in service, and is to begin after a boot.
         return Leave("the machine goes down before its launch, which begins when it is up again")
     drained = standing.phase is Phase.DRAINED
-    if seen.target in (*POOL, TargetState.STANDBY) or (standing.phase not in SERVING and not drained):
+    serves = standing.phase in SERVING and not (standing.phase is Phase.NEW and seen.target in POOL)
+    if not serves and not drained:
         return Leave("the machine goes down; it is not in service, so nothing is done")
     if ending is Ending.REBOOT:
         if running is None and drained and standing.finished and standing.this_boot:
@@ -82,9 +82,3 @@ def end(seen: Observation, ending: Ending, memory: Memory, now: float, config: C
         ends=ends,
     )
     return start(off)
-
-
-def _went_down(standing: Standing) -> bool:
-    """Whether the machine's end has been dealt with already."""
-    going_down = standing.kind in (NoticeKind.SHUTDOWN, NoticeKind.REBOOT)
-    return going_down and standing.this_boot and standing.finished

@@ -47,11 +47,9 @@ def _spot(seen: Observation, standing: Standing, now: float, config: Config) -> 
     notice = Notice(NoticeKind.SPOT, f"EC2 is to {spot.what} this spot instance", now, event=spot.event)
     if action == "notify":
         return replace(notice, only_told=True)
-    launching = seen.target in (TargetState.IN_SERVICE, *POOL) and config.launches
-    not_launched = standing.phase is Phase.NEW or (
-        standing.phase is Phase.POOLED and seen.target is TargetState.IN_SERVICE
-    )
-    completes = _LAUNCHING if launching and not_launched else _TERMINATING
+    leaves_pool = standing.phase is Phase.POOLED and seen.target is TargetState.IN_SERVICE
+    launching = config.launches and (_is_new(standing) or leaves_pool)
+    completes = _LAUNCHING if launching else _TERMINATING
     return replace(notice, completes=completes, if_asked=True, ends=interruption(seen, now, config))
 
 
@@ -90,7 +88,7 @@ def _attach(seen: Observation, standing: Standing, now: float, config: Config) -
 
 
 def _launch(seen: Observation, standing: Standing, now: float, config: Config) -> Notice | None:
-    if standing.phase is not Phase.NEW:
+    if not _is_new(standing):
         return None
     completes = _LAUNCHING if config.launches else None
     if seen.target in POOL:
@@ -104,7 +102,7 @@ def _launch(seen: Observation, standing: Standing, now: float, config: Config) -
 
 def _found(seen: Observation, standing: Standing, now: float, config: Config) -> Notice | None:
     """What tells it later from a new instance, should the group take it into its warm pool."""
-    if standing.phase is not Phase.NEW or seen.target is not TargetState.IN_SERVICE:
+    if not _is_new(standing) or seen.target is not TargetState.IN_SERVICE:
         return None
     return Notice(NoticeKind.FOUND, "the group has this instance in service", now)
 
@@ -122,7 +120,7 @@ def _back(seen: Observation, standing: Standing, now: float, config: Config) -> 
     phase = standing.phase
     if interruption(seen, now, config) is not None:
         return None  # it would have to go again at once
-    detached = seen.target is TargetState.DETACHED and phase is Phase.OUT
+    detached = seen.target is TargetState.DETACHED and phase in (Phase.OUT, Phase.DETACHED)
     if not _wanted_in_service(seen) and not detached:
         return None
     undrain, again = NoticeKind.UNDRAIN, NoticeKind.RETURN
@@ -137,9 +135,7 @@ def _back(seen: Observation, standing: Standing, now: float, config: Config) -> 
             return Notice(NoticeKind.LAUNCH, "the spot interruption is over", now, target=seen.target)
         case Phase.INTERRUPTED:
             return Notice(undrain, "the spot interruption is over", now)
-        case Phase.ADVISED if standing.kind is NoticeKind.MAINTENANCE and _maintenance_is_over(
-            seen, standing
-        ):
+        case Phase.ADVISED if _maintenance_is_over(seen, standing, now):
             return Notice(undrain, "the scheduled maintenance is over", now)
         case Phase.OUT if standing.by is not None and standing.kind in _LAUNCHES:
             # The warm-up has to succeed first; the group has had its answer, or goes by its default.
@@ -150,21 +146,26 @@ def _back(seen: Observation, standing: Standing, now: float, config: Config) -> 
         case Phase.OUT:
             reason = "the way back into service" if standing.this_boot and standing.kind is not again else ""
             return Notice(again, reason or "the machine is up again", now)
-        case Phase.IN_SERVICE if not standing.this_boot and _must_be_brought_up(config):
+        case Phase.IN_SERVICE | Phase.DETACHED if not standing.this_boot and _must_be_brought_up(config):
             return Notice(again, "the machine is up again", now)
     return None
 
 
 def _stay_drained(seen: Observation, standing: Standing, now: float, config: Config) -> Notice | None:
     """What a boot has started again, of an instance that is to stay out of service."""
-    if standing.by is None or seen.problem:
+    if standing.by is None:
         return None
     cut_off = standing.kind is NoticeKind.STAY_DRAINED and not standing.finished
     if standing.phase is Phase.DRAINED and (cut_off or not standing.this_boot):
         return Notice(NoticeKind.STAY_DRAINED, "drained by hand before the machine was booted", now)
     if standing.this_boot:
         return None
-    if standing.phase is Phase.ADVISED and standing.kind is NoticeKind.REBALANCE:
+    # A boot may be the maintenance itself, or not: its list says so, once it is known.
+    maintained = standing.kind is NoticeKind.MAINTENANCE and (
+        seen.maintenance is None or _maintenance_is_over(seen, standing, now)
+    )
+    advice = (NoticeKind.REBALANCE, NoticeKind.MAINTENANCE)
+    if standing.phase is Phase.ADVISED and standing.kind in advice and not (maintained or seen.problem):
         reason = f"{standing.by.reason.partition(';')[0]}; the machine was booted since"
         return Notice(standing.by.kind, reason, now, event=standing.by.event)
     return None
@@ -212,6 +213,11 @@ def _wanted_in_service(seen: Observation) -> bool:
     return seen.target is TargetState.IN_SERVICE or (seen.target is None and not seen.problem)
 
 
+def _is_new(standing: Standing) -> bool:
+    """Whether nothing is on record, or nothing that has survived: it has booted from a new root volume."""
+    return standing.phase is Phase.NEW or (standing.phase is Phase.REPLACED and not standing.this_boot)
+
+
 def _can_be_advised(standing: Standing, event: str) -> bool:
     """In service, or in the middle of the drain for this very event."""
     if standing.phase is Phase.ADVISED and standing.by is not None:
@@ -224,12 +230,12 @@ def _interruption_is_over(standing: Standing, now: float) -> bool:
     return not standing.this_boot or ends is None or now > ends + INTERRUPTED_SECONDS
 
 
-def _maintenance_is_over(seen: Observation, standing: Standing) -> bool:
-    if standing.by is None or standing.kind is not NoticeKind.MAINTENANCE:
+def _maintenance_is_over(seen: Observation, standing: Standing, now: float) -> bool:
+    """It is not listed any more, or its time has come and the machine was booted since."""
+    if standing.by is None or standing.kind is not NoticeKind.MAINTENANCE or seen.maintenance is None:
         return False
-    event = standing.by.event
-    listed = seen.maintenance is None or any(each.event == event for each in seen.maintenance)
-    return not (standing.this_boot and listed)
+    listed = [each for each in seen.maintenance if each.event == standing.by.event]
+    return not listed or (not standing.this_boot and now >= listed[0].at)
 
 
 def _must_be_brought_up(config: Config) -> bool:
@@ -265,12 +271,13 @@ PRECEDENCE = (
     Row(
         "enter-pool",
         "target `Warmed:Stopped`, `Warmed:Running` or `Warmed:Hibernated`, and it was in service",
-        "the eight steps, the app stopped but enabled; answers the terminating hook",
+        "the eight steps, the app stopped but enabled; answers the terminating hook. "
+        "Where no units are stopped the registration stays, out of service",
         _enter_pool,
     ),
     Row(
         "launch",
-        "target `InService` or `Warmed:*`, and nothing is on record",
+        "target `InService` or `Warmed:*`, and nothing is on record, or it has booted from a new root volume",
         "warm-up, readiness, UP in the registry (for the pool: out of service); answers the launching hook. "
         "One that the group has in service already is put on record",
         _launch,
@@ -311,8 +318,10 @@ PRECEDENCE = (
     Row(
         "return",
         "target `InService` or none, and what it was out of service for has gone: back from standby, "
-        "booted again, a spot interruption or maintenance over, a way back that failed",
-        "units started (systemd has started them after a boot), readiness, UP in the registry; no hook",
+        "booted again (detached, too), a spot interruption or maintenance over, a way back or a launch that "
+        "failed",
+        "readiness, UP in the registry; no hook. As `undrain` where the agent has stopped the app's units "
+        "and no boot has started them since: those first",
         _back,
     ),
 )
