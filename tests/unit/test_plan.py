@@ -24,7 +24,7 @@ from lifecycle_agent.config import (
     WarmUpSection,
 )
 from lifecycle_agent.model import LifecycleTransition, Notice, NoticeKind, TargetState
-from lifecycle_agent.transition.plan import TOO_MANY_DEATHS, Plan, When, make_plan
+from lifecycle_agent.transition.plan import TOO_MANY_DEATHS, Plan, When, make_plan, time_for
 
 TERMINATE = Notice(NoticeKind.TERMINATE, "scale-in", 0.0, LifecycleTransition.TERMINATING)
 BY_HAND = Notice(NoticeKind.DRAIN, "by hand", 0.0)
@@ -346,3 +346,13 @@ def test_a_launch_that_dies_and_dies_saves_its_logs() -> None:
     plan = make_plan(LAUNCH, LAUNCHES, deaths=TOO_MANY_DEATHS)
     left = [step.name for step in plan.steps if step not in plan.left_out]
     assert left == ["logs", "notify.result"]
+
+
+def test_the_way_back_gets_the_time_that_the_app_may_take() -> None:
+    """An app that starts slowly has a `[launch.ready] timeout` for that, which may be longer than a drain."""
+    back, plain = kind(NoticeKind.UNDRAIN), replace(WHOLE, launch=LaunchSection())
+    assert time_for(back, LAUNCHES) == LAUNCHES.drain.timeout + LAUNCHES.launch.ready.timeout
+    assert time_for(back, plain) == plain.drain.timeout
+    assert time_for(LAUNCH, LAUNCHES) == LAUNCHES.launch.timeout
+    ready = next(step for step in make_plan(back, LAUNCHES).steps if step.name == "launch.ready")
+    assert ready.timeout == LAUNCHES.launch.ready.timeout

@@ -179,7 +179,7 @@ def show_plan(
 
 def print_plan(notice: Notice, loaded: Config) -> None:
     """The same for a notice."""
-    click.echo("\n".join(_plan_lines(make_plan(notice, loaded), time_key(notice))))
+    click.echo("\n".join(_plan_lines(make_plan(notice, loaded), time_key(notice, loaded))))
 
 
 def _plan_lines(plan: Plan, key: str) -> list[str]:

@@ -62,6 +62,9 @@ NOTIFY_SECONDS = 1.0  # it only hands the message over
 VERIFY_SECONDS = 5.0
 
 
+_LAUNCHES = (NoticeKind.LAUNCH, NoticeKind.LEAVE_POOL)
+
+
 class When(Enum):
     """After what a step is run."""
 
@@ -151,12 +154,19 @@ def make_plan(notice: Notice, config: Config, deaths: int = 0, total: float | No
 
 def time_for(notice: Notice, config: Config) -> float:
     """Seconds that a transition for the notice may take at most."""
-    return config.launch.timeout if notice.kind in INTO_SERVICE else config.drain.timeout
+    if notice.kind in _LAUNCHES:
+        return config.launch.timeout
+    ready = config.launch.ready
+    back = notice.kind in INTO_SERVICE and ready.asked  # the app may take as long as in a launch
+    return config.drain.timeout + (ready.timeout if back else 0.0)
 
 
-def time_key(notice: Notice) -> str:
+def time_key(notice: Notice, config: Config) -> str:
     """Where that is configured."""
-    return "[launch] timeout" if notice.kind in INTO_SERVICE else "[drain] timeout"
+    if notice.kind in _LAUNCHES:
+        return "[launch] timeout"
+    back = notice.kind in INTO_SERVICE and config.launch.ready.asked
+    return "[drain] timeout and [launch.ready] timeout" if back else "[drain] timeout"
 
 
 def _steps(notice: Notice, config: Config, total: float) -> list[PlannedStep]:
