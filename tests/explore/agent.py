@@ -200,7 +200,8 @@ def refused(world: World, rules: Rules, kind: NoticeKind) -> bool:
     launching = last is not None and last.notice.completes is LifecycleTransition.LAUNCHING
     if (launching and last is not None and not last.settled) or phase is Phase.POOLED:
         return True
-    if phase is Phase.NEW and rules.config.launches:
+    arrives = world.group.word.removeprefix("Warmed:").startswith("Pending")  # the group is asked
+    if phase is Phase.NEW and rules.config.launches and arrives:
         return True
     if kind is not NoticeKind.UNDRAIN:
         return False

@@ -185,17 +185,28 @@ def test_nobody_is_told_of_one_that_is_only_put_on_record(life: Life) -> None:
     assert life.called["/notice"] == 0
 
 
-@pytest.mark.parametrize("phase", ["pool", "unknown"])
-def test_nothing_is_done_by_hand_to_what_the_group_may_be_launching(life: Life, phase: str) -> None:
+@pytest.mark.parametrize("phase", ["pool", "new"])
+def test_nothing_is_done_by_hand_to_what_the_group_is_launching(life: Life, phase: str) -> None:
     life.launches().touch()
-    if phase == "pool":
+    if phase == "new":
+        life.new()
+        until(lambda: life.group.state(INSTANCE) == "Pending:Wait")
+    else:
         life.group.launch_into_pool(INSTANCE)
         life.start()
         until(lambda: life.over("launch"))
     for command in ("drain", "undrain"):
         message, _ = life.by_hand(command).assert_two_lines()
-        assert ("is in the warm pool" if phase == "pool" else "not on record yet") in message
+        assert ("is in the warm pool" if phase == "pool" else "is launching i-0123456789abcdef0") in message
     assert life.kinds() == ["launch"] * (phase == "pool")
+
+
+def test_what_is_in_service_is_drained_by_hand_though_no_service_has_it_on_record(life: Life) -> None:
+    life.launches().touch()
+    assert life.by_hand("drain").code == 0
+    agent = life.start()
+    until(lambda: agent.said("drained by hand, and stays so until"))
+    assert not life.registered()
 
 
 def test_codedeploys_hook_is_left_to_codedeploy(life: Life) -> None:

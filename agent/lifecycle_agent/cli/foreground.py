@@ -15,7 +15,7 @@ from lifecycle_agent import config, logline
 from lifecycle_agent.cli import Settings
 from lifecycle_agent.cli.screen import Screen
 from lifecycle_agent.config import Config
-from lifecycle_agent.deadline import boottime
+from lifecycle_agent.deadline import Deadline, boottime
 from lifecycle_agent.errors import Interrupted, LifecycleAgentError, LockedError
 from lifecycle_agent.files import StatusFile, regular_only, runtime_dir, state_dir
 from lifecycle_agent.journal import Journal, boot_id
@@ -40,6 +40,8 @@ from lifecycle_agent.watch.supervisor import INTERRUPTED
 
 # What leaves nothing for a drain by hand to do. After any other the app may come back by itself.
 _AS_GOOD_AS_A_DRAIN = (NoticeKind.TERMINATE.value, NoticeKind.SHUTDOWN.value)
+
+GROUP_SECONDS = 3.0  # for asking the group where the instance is: somebody sits before it
 
 FOLLOW_SECONDS = 0.2  # between two looks at the lock of the transition that is followed
 
@@ -123,11 +125,28 @@ def _not_in_a_launch(machine: Machine, journal: Journal, loaded: Config) -> None
             f"{machine.instance_id} is in the warm pool: there is nothing to drain, or to take back",
             "to keep it from coming out again, have the group terminate it",
         )
-    if phase is Phase.NEW and loaded.launches:
+    state = _state_in_the_group(machine) if phase is Phase.NEW and loaded.launches else ""
+    if state.removeprefix("Warmed:").startswith("Pending"):
         raise LifecycleAgentError(
-            f"it is not on record yet whether the group is launching {machine.instance_id}",
-            "let the service find out first: `systemctl start lifecycle-agent`, and look at its status",
+            f"the group is launching {machine.instance_id} ({state}), and waits for its answer",
+            "let the service do that (`systemctl start lifecycle-agent`), or have it replaced:"
+            " `lifecycle-agent complete --result ABANDON`",
         )
+
+
+def _state_in_the_group(machine: Machine) -> str:
+    """Where the group says that it is; empty where it is in none, or nobody answers."""
+    from lifecycle_agent.clients.autoscaling import AutoScaling, GroupError
+
+    try:
+        client = AutoScaling(machine.region, machine.instance_id)
+        found = client.membership(Deadline.after(GROUP_SECONDS))
+    except GroupError as error:
+        logger.warning(
+            "%s; going on without knowing whether the group is launching this instance", error.message
+        )
+        return ""
+    return found.state.word if found is not None else ""
 
 
 def in_turn(
