@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import struct
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
@@ -16,9 +17,11 @@ from lifecycle_agent.deadline import boottime
 from lifecycle_agent.model import ActionResult, LifecycleTransition, Notice, NoticeKind
 from lifecycle_agent.rehearsal.group_faults import Fault
 from lifecycle_agent.rehearsal.imds import TARGET_STATE
+from lifecycle_agent.steps.arrival import DENIED_SECONDS, NEW_SECONDS
 from lifecycle_agent.watch.supervisor import GAVE_WAY
 from tests.fleet.job import Job
-from tests.stage import HOOK, INSTANCE, Agent, until
+from tests.stage import HOOK, INSTANCE, PATIENCE, Agent, until
+from tests.worlds.clock import FOR_PYTHON
 
 pytestmark = pytest.mark.once
 
@@ -431,15 +434,24 @@ def test_a_way_back_that_fails_is_tried_again_by_the_service(life: Life) -> None
     assert life.status_in_registry() == UP
 
 
-def test_the_group_cannot_be_asked_whether_it_is_new(life: Life) -> None:
+@pytest.mark.parametrize("booted", [60.0, 3 * 86400.0], ids=["just booted", "running for days"])
+def test_the_group_cannot_be_asked_whether_it_is_new(life: Life, booted: float) -> None:
     life.launches().touch()
     life.new()
     life.imds.set("tags/instance/aws:autoscaling:groupName", life.group.name)
     life.group.fail(Fault("DescribeAutoScalingInstances", "AccessDenied", times=None))
-    agent = life.start()
-    until(lambda: life.group.state(INSTANCE) == "InService")
-    assert agent.said("taken for a new instance")
-    assert life.answers() == ["CONTINUE"]
+    clock = life.directory / "clock"
+    clock.write_bytes(struct.pack("d", booted - boottime()))
+    agent = life.start("run", WORLD_CLOCK=str(clock), PYTHONPATH=str(FOR_PYTHON))
+    if booted < NEW_SECONDS:
+        until(lambda: life.group.state(INSTANCE) == "InService")
+        assert agent.said("taken for a new instance")
+        assert life.answers() == ["CONTINUE"]
+    else:
+        until(lambda: life.over("launch"), DENIED_SECONDS + PATIENCE)
+        assert agent.said("taken for one that is in service: put on record")
+        assert life.commands_run() == []
+        assert life.status_in_registry() == UP
 
 
 def test_the_hook_of_a_pool_is_the_terminating_one(life: Life) -> None:

@@ -14,6 +14,8 @@ from lifecycle_agent.steps import Done, Work
 PAUSE = (1.0, 15.0)
 # Seconds for which a group that does not know the instance is asked again: what it says is a moment old.
 UNKNOWN_SECONDS = 10.0
+# Seconds for which it is asked again when the group may not be asked: a policy may be on its way.
+DENIED_SECONDS = 30.0
 # Seconds since the boot for which an instance may be in its launch: the longest HeartbeatTimeout of a hook.
 NEW_SECONDS = 7200.0
 
@@ -48,16 +50,20 @@ class Arrival:
     def run(self, work: Work) -> Done:
         """Ask, through whatever can pass. A group that never answers is asked anew by the next transition."""
         pause, longest = PAUSE
+        denied = Deadline.after(DENIED_SECONDS, work.deadline.now)
         unknown = Deadline.after(UNKNOWN_SECONDS, work.deadline.now)
         while True:
             try:
                 found = self._group.membership(work.deadline)
             except GroupError as error:
-                if error.refusal is Refusal.DENIED:
-                    return self._guessed(error, work.deadline.now())
+                warnings = (f"{error.message}; {error.hint}",)
+                if error.refusal is Refusal.DENIED and self._seems_new(work.deadline.now()):
+                    return Done("taken for a new instance", warnings=warnings)
+                if error.refusal is Refusal.DENIED and denied.passed:
+                    detail = "taken for one that is in service: put on record"
+                    return Done(detail, {ENOUGH: True}, warnings)
                 if work.deadline.passed:
-                    warning = f"{error.message}; {error.hint}"
-                    return Done("not known whether it is new: tried again", {UNKNOWN: True}, (warning,))
+                    return Done("not known whether it is new: tried again", {UNKNOWN: True}, warnings)
                 work.say(f"asking again: {error.message}")
             else:
                 if found is not None and (not self._rests(found) or unknown.passed):
@@ -69,12 +75,9 @@ class Arrival:
             work.wait(pause * random.uniform(0.5, 1.0))  # noqa: S311
             pause = min(longest, pause * 1.5)
 
-    def _guessed(self, error: GroupError, booted_since: float) -> Done:
-        """Nothing is on record of it, and the group may not be asked: how long it runs tells."""
-        warnings = (f"{error.message}; {error.hint}",)
-        if self._leaving or self._held_back or booted_since < NEW_SECONDS:
-            return Done("taken for a new instance", warnings=warnings)
-        return Done("taken for one that is in service: put on record", {ENOUGH: True}, warnings)
+    def _seems_new(self, booted_since: float) -> bool:
+        """By what is known without the group: nothing is on record of it, and how long it runs."""
+        return self._leaving or self._held_back or booted_since < NEW_SECONDS
 
     def _rests(self, found: Membership) -> bool:
         """Whether it is to leave the pool, and the group's own word is older than the metadata's."""
