@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
-from typing import Generic, NamedTuple, TypeVar
+from typing import Generic, TypeVar
 
 S = TypeVar("S", bound=Hashable)
 
 
-class Edge(NamedTuple, Generic[S]):
+@dataclass(slots=True)
+class Edge(Generic[S]):
     """One step from a state to the next.
 
     Args:

@@ -113,12 +113,16 @@ def _is_answered(event: LifecycleEvent, journal: Journal) -> bool:
 
     EventBridge delivers at least once, and the service may have seen the same in the metadata.
     """
-    sent = time.time() - event.age + 1.0  # events have whole seconds
+    sent = time.time() - event.age
     for each in journal.history():
         action = each.notice.action
         if not each.answered or each.notice.completes is not event.transition:
             continue
-        if (action is not None and action.token == event.action.token) or _wall(each.ended_at) >= sent:
+        if action is not None and action.token == event.action.token:
+            return True
+        # Events have whole seconds. What the service has answered in that very one is this action, since no
+        # group comes to ask twice in a second; of another token is what was asked before.
+        if _wall(each.ended_at) >= (sent if action is None else sent + 1.0):
             return True
     return False
 
