@@ -88,6 +88,8 @@ def _run() -> Run:
         answer = ended.pop("complete")
         assert {event["outcome"] for event in (*ended.values(), answer)} == {"done"}, ended
         last = max(event["at"] for event in ended.values())
-        seen_at = next(event["notice"]["seen_at"] for event in events if event["event"] == "notice")
+        # That it was found in service comes before it.
+        notices = [event["notice"] for event in events if event["event"] == "notice"]
+        seen_at = next(notice["seen_at"] for notice in notices if notice["kind"] == "terminate")
         steps = {name: event["seconds"] for name, event in ended.items()}
         return Run(put - changed, put - read, completed - last, completed - seen_at, steps)
