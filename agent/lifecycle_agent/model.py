@@ -197,8 +197,11 @@ DRAINING = (
     *(NoticeKind.SPOT, NoticeKind.REBALANCE, NoticeKind.MAINTENANCE),
 )
 
+# Kinds that prepare an instance for the group, and answer its launching hook.
+LAUNCHES = (NoticeKind.LAUNCH, NoticeKind.LEAVE_POOL)
+
 # Kinds that bring the app into service, once it is ready.
-INTO_SERVICE = (NoticeKind.LAUNCH, NoticeKind.LEAVE_POOL, NoticeKind.UNDRAIN, NoticeKind.RETURN)
+INTO_SERVICE = (*LAUNCHES, NoticeKind.UNDRAIN, NoticeKind.RETURN)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 
 from lifecycle_agent.journal import Recorded
-from lifecycle_agent.model import Notice, NoticeKind, Outcome
+from lifecycle_agent.model import LAUNCHES, Notice, NoticeKind, Outcome
 
 
 class Phase(Enum):
@@ -32,7 +32,6 @@ _HELD = (
     Phase.REPLACED,
 )
 
-_LAUNCHES = (NoticeKind.LAUNCH, NoticeKind.LEAVE_POOL)
 
 _WELL = (Outcome.DONE, Outcome.WARNED)
 
@@ -130,7 +129,7 @@ def standing(history: Iterable[Recorded], boot: str, since: Standing = Standing(
             now = now.after(found, Outcome.DONE, each.boot == boot) if now.phase is Phase.NEW else now
         else:
             outcome = each.outcome if each.settled else None
-            if each.notice.kind in _LAUNCHES and each.prepared:
+            if each.notice.kind in LAUNCHES and each.prepared:
                 outcome = Outcome.WARNED  # it serves, whatever became of the answer
             now = now.after(each.notice, outcome, each.boot == boot)
     return now

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from lifecycle_agent.model import (
     COMPLETE,
+    LAUNCHES,
     Announced,
     Ending,
     Notice,
@@ -250,7 +251,6 @@ def plain_standing(standing: Standing) -> Standing:
 
 # Steps that are looked for in a transition that is over.
 _ASKED_FOR = (COMMAND, START_UNITS, BACK_IN_SERVICE, REGISTER)
-LAUNCHES = (NoticeKind.LAUNCH, NoticeKind.LEAVE_POOL)
 _BACK = (NoticeKind.UNDRAIN, NoticeKind.RETURN, NoticeKind.LEAVE_POOL)
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 
 from lifecycle_agent.config import Config
-from lifecycle_agent.model import COMPLETE, INTO_SERVICE, Notice, NoticeKind
+from lifecycle_agent.model import COMPLETE, INTO_SERVICE, LAUNCHES, Notice, NoticeKind
 
 # The names of the steps: in the journal, in the report, in the log, and on the screen.
 NOTIFY_START = "notify.start"
@@ -60,9 +60,6 @@ REGISTER_SECONDS = 60.0  # a registry that is down or starts with us is tried ag
 LISTED_SECONDS = 60.0  # an app that has just come up: its registration, and the registry's response cache
 NOTIFY_SECONDS = 1.0  # it only hands the message over
 VERIFY_SECONDS = 5.0
-
-
-_LAUNCHES = (NoticeKind.LAUNCH, NoticeKind.LEAVE_POOL)
 
 
 class When(Enum):
@@ -154,7 +151,7 @@ def make_plan(notice: Notice, config: Config, deaths: int = 0, total: float | No
 
 def time_for(notice: Notice, config: Config) -> float:
     """Seconds that a transition for the notice may take at most."""
-    if notice.kind in _LAUNCHES:
+    if notice.kind in LAUNCHES:
         return config.launch.timeout
     ready = config.launch.ready
     back = notice.kind in INTO_SERVICE and ready.asked  # the app may take as long as in a launch
@@ -163,7 +160,7 @@ def time_for(notice: Notice, config: Config) -> float:
 
 def time_key(notice: Notice, config: Config) -> str:
     """Where that is configured."""
-    if notice.kind in _LAUNCHES:
+    if notice.kind in LAUNCHES:
         return "[launch] timeout"
     back = notice.kind in INTO_SERVICE and config.launch.ready.asked
     return "[drain] timeout and [launch.ready] timeout" if back else "[drain] timeout"

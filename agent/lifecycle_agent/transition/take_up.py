@@ -11,7 +11,7 @@ from lifecycle_agent.config import Config
 from lifecycle_agent.deadline import Deadline, boottime
 from lifecycle_agent.journal import Journal, Recorded, boot_id, is_unanswered
 from lifecycle_agent.logline import utc
-from lifecycle_agent.model import DRAINING, Notice, NoticeKind, Outcome, StepReport
+from lifecycle_agent.model import DRAINING, LAUNCHES, Notice, NoticeKind, Outcome, StepReport
 from lifecycle_agent.transition.plan import (
     BACK_IN_SERVICE,
     COMMAND,
@@ -141,7 +141,7 @@ def _to_go_on_with(history: Sequence[Recorded], notice: Notice) -> Recorded | No
         return None
     if last.boot != boot_id():
         # A command of it may be what boots the machine, again and again: that is counted.
-        same = last.notice.kind in _LAUNCHES and last.notice.target is notice.target
+        same = last.notice.kind in LAUNCHES and last.notice.target is notice.target
         return last if same and not last.answered else None
     # One that has answered has nothing left to do but to say that it is over, however late that is.
     return last if last.answered or not Deadline(last.ends).passed else None
@@ -212,7 +212,6 @@ def _named_after(history: Sequence[Recorded], transition_id: str, notice: Notice
 # Steps that bring the app to rest, or back.
 _TOUCH_THE_APP = (COMMAND, HTTP, UNITS, START_UNITS, WARM_UP, THEN_START, REGISTER, BACK_IN_SERVICE)
 
-_LAUNCHES = (NoticeKind.LAUNCH, NoticeKind.LEAVE_POOL)
 _GOING_DOWN = (NoticeKind.SHUTDOWN, NoticeKind.REBOOT)
 
 

@@ -6,7 +6,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from lifecycle_agent.config import Config
-from lifecycle_agent.model import POOL, LifecycleTransition, Notice, NoticeKind, Observation, TargetState
+from lifecycle_agent.model import (
+    LAUNCHES,
+    POOL,
+    LifecycleTransition,
+    Notice,
+    NoticeKind,
+    Observation,
+    TargetState,
+)
 from lifecycle_agent.standing import Phase, Standing
 
 # Seconds between a spot interruption notice and the interruption ("Spot Instance interruption notices" in the
@@ -17,7 +25,6 @@ SPOT_SECONDS = 120.0
 # notice has gone, too.
 INTERRUPTED_SECONDS = 30.0
 
-_LAUNCHES = (NoticeKind.LAUNCH, NoticeKind.LEAVE_POOL)
 _LAUNCHING, _TERMINATING = LifecycleTransition.LAUNCHING, LifecycleTransition.TERMINATING
 TAKEN_AWAY = (TargetState.TERMINATED, TargetState.WARMED_TERMINATED)
 SERVING = (Phase.NEW, Phase.IN_SERVICE, Phase.OUT, Phase.DETACHED)
@@ -137,7 +144,7 @@ def _back(seen: Observation, standing: Standing, now: float, config: Config) -> 
             return Notice(undrain, "the spot interruption is over", now)
         case Phase.ADVISED if _maintenance_is_over(seen, standing, now):
             return Notice(undrain, "the scheduled maintenance is over", now)
-        case Phase.OUT if standing.by is not None and standing.kind in _LAUNCHES:
+        case Phase.OUT if standing.by is not None and standing.kind in LAUNCHES:
             # The warm-up has to succeed first; the group has had its answer, or goes by its default.
             reason = "the launch has failed, and is tried again"
             return replace(standing.by, reason=reason, seen_at=now, completes=None, action=None)
