@@ -303,6 +303,21 @@ def test_an_app_that_is_told_to_stop_answers_what_is_in_flight(tmp_path: Path) -
     assert "stopped after 4 requests, 0 cut off" in (tmp_path / "logs" / "app.log").read_text()
 
 
+def test_how_a_process_ended_can_be_asked_while_another_thread_ends_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    process = Process([sys.executable, "-c", "import time; time.sleep(60)"], {}, print, log=tmp_path / "out")
+    real = os.waitid
+
+    def reaped_before(*arguments: Any) -> Any:
+        monkeypatch.undo()
+        process.kill()
+        return real(*arguments)
+
+    monkeypatch.setattr(os, "waitid", reaped_before)
+    assert process.exit_code == -signal.SIGKILL
+
+
 # -- the world by itself
 
 

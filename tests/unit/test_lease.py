@@ -59,7 +59,9 @@ class Watch:
         """So many seconds later, one cycle, and what it started to its end."""
         self.clock.now += seconds
         self.lease.check(MACHINE, in_service)
-        for thread in renewals():
+        if (
+            thread := self.lease._thread
+        ) is not None:  # one that ends may be listed no more, and still be there
             thread.join(20)
             assert not thread.is_alive()
 
@@ -176,13 +178,8 @@ def test_a_silent_app_is_not_renewed_which_is_said_once_and_is_again_when_it_is_
     assert len(silent) == 1
     eureka.registry.cancel("ORDERS", ID)  # evicted meanwhile
     watch.alive = True
-    renewed: list[tuple[str, str]] = []
-    for _ in range(5):  # a machine that is busy with others may need more than a round has
-        watch.cycles(11)
-        renewed += asked(eureka)
-        if ("POST", "/apps/ORDERS") in renewed:
-            break
-    assert renewed == [RENEWAL, ("POST", "/apps/ORDERS")]
+    watch.cycles(11)
+    assert asked(eureka) == [RENEWAL, ("POST", "/apps/ORDERS")]
     assert log.messages[-1] == f"the lease of ORDERS/{ID} is renewed every 30 s"
 
 

@@ -219,6 +219,8 @@ def main() -> None:
     signal.pthread_sigmask(signal.SIG_BLOCK, stops)
     logs = Logs(options.logs)
     server = Server((options.address, options.port), logs, tuple(options.work))
+    if not options.ready_after:
+        server.ready.set()  # before anybody can ask
     worker = threading.Thread(target=work_in_background, args=(server,), daemon=True)
     threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
     tell("serving", address=options.address, port=server.server_port, starting=options.ready_after > 0)
