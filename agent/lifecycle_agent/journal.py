@@ -39,6 +39,7 @@ class Recorded:
         outcome: None while it is not over.
         over_at: when it came to its end, seconds on the clock of its boot; 0 while it is not over.
         ended_at: the same on the wall clock, ISO 8601 in UTC; empty while it is not over.
+        followed: whether another one has begun since.
     """
 
     transition_id: str
@@ -52,6 +53,7 @@ class Recorded:
     outcome: Outcome | None = None
     over_at: float = 0.0
     ended_at: str = ""
+    followed: bool = False
     _deaths: int = 0
     _taken: bool = False
 
@@ -72,11 +74,11 @@ class Recorded:
         return any(report.data.get(UNKNOWN) for report in self.ended.values())
 
     @property
-    def prepared(self) -> bool:
-        """Whether all of it went well, but perhaps the answer to the group."""
+    def went_well(self) -> bool:
+        """Whether all that was done of it went well, but perhaps the answer to the group."""
         well = (Outcome.DONE, Outcome.WARNED)
         others = [report.outcome in well for name, report in self.ended.items() if name != COMPLETE]
-        return self.outcome is not None and bool(others) and all(others)
+        return bool(others) and all(others)
 
     @property
     def answered(self) -> bool:
@@ -236,7 +238,10 @@ def _apply(history: list[Recorded], line: Mapping[str, Any]) -> None:
     """Put one more line to what is known."""
     event = line["event"]
     if event == "notice":
-        history.append(_recorded(line))
+        recorded = _recorded(line)
+        if history:
+            history[-1].followed = True
+        history.append(recorded)
         return
     recorded = {each.transition_id: each for each in history}[line["transition"]]
     if event == "attempt":

@@ -97,7 +97,8 @@ class Standing:
         well = outcome in _WELL
         match notice.kind:
             case NoticeKind.LAUNCH if outcome is None:
-                return Phase.OUT if self.phase is Phase.OUT else Phase.NEW  # tried again
+                # Tried again; the group may have an interrupted one in service.
+                return Phase.OUT if self.phase in (Phase.OUT, Phase.INTERRUPTED) else Phase.NEW
             case NoticeKind.LAUNCH if notice.into_pool:
                 return Phase.POOLED
             case NoticeKind.LEAVE_POOL if outcome is None:
@@ -129,7 +130,9 @@ def standing(history: Iterable[Recorded], boot: str, since: Standing = Standing(
             now = now.after(found, Outcome.DONE, each.boot == boot) if now.phase is Phase.NEW else now
         else:
             outcome = each.outcome if each.settled else None
-            if each.notice.kind in LAUNCHES and each.prepared:
+            # Cut off before it could say so, and nobody goes on with it any more: that is over, too.
+            over = each.outcome is not None or (each.answered and each.followed)
+            if over and each.notice.kind in LAUNCHES and each.went_well:
                 outcome = Outcome.WARNED  # it serves, whatever became of the answer
             now = now.after(each.notice, outcome, each.boot == boot)
     return now

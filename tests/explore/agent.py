@@ -24,7 +24,18 @@ from lifecycle_agent.watch.supervisor import DONE, DONE_WITH_FAILURES, GAVE_WAY
 from tests.explore.group import NOT_FOR_GOOD, answered
 from tests.explore.rules import Next, Rules
 from tests.explore.search import Edge
-from tests.explore.world import NOW, PAST, Ended, Proc, Rec, Watcher, World, forgotten, looked_past
+from tests.explore.world import (
+    NOW,
+    PAST,
+    SINCE,
+    Ended,
+    Proc,
+    Rec,
+    Watcher,
+    World,
+    forgotten,
+    looked_past,
+)
 
 Moved = Edge[World]
 
@@ -103,7 +114,8 @@ def _let_go(world: World, rules: Rules, child: Proc) -> World:
     if last is None or last.outcome is None or not last.this_boot or before_it:
         # What somebody has begun by hand since comes after it.
         place = mine[-1] if last is not None and last.outcome is None else len(records)
-        before = rules.standing(records[included:place], watcher.since or world.journal.before)
+        more = (SINCE,) if place < len(records) else ()
+        before = rules.standing((*records[included:place], *more), watcher.since or world.journal.before)
         since = before.after(child.asked, Outcome.DONE if well else Outcome.FAILED)
         watcher = watcher._replace(since=since, included=min(place + 1, len(records)))
         world = world._replace(watcher=watcher)
@@ -132,11 +144,11 @@ def compact(world: World, rules: Rules) -> World:
             or (first.notice.kind is NoticeKind.DRAIN and first.this_boot)
         ):
             break
-        before = rules.standing((first,), before)
+        before = rules.standing((first, SINCE), before)
         if first.notice.kind is NoticeKind.TERMINATE:
             over = first.outcome
         if since is not None:
-            since, count = (since, count - 1) if count else (rules.standing((first,), since), 0)
+            since, count = (since, count - 1) if count else (rules.standing((first, SINCE), since), 0)
         del records[0]
         dropped += 1
     for index, record in enumerate(records):

@@ -13,11 +13,12 @@ from lifecycle_agent.model import (
     Outcome,
     TargetState,
 )
+from lifecycle_agent.standing import Phase
 from lifecycle_agent.transition import plan
 from tests.explore import agent
 from tests.explore.rules import Rules
 from tests.explore.search import Edge
-from tests.explore.world import POOL, Ended, Proc, Rec, World
+from tests.explore.world import POOL, SINCE, Ended, Proc, Rec, World
 
 _HOLDS = (plan.READY, plan.OUT_OF_SERVICE)
 _UP = (plan.BACK_IN_SERVICE, plan.REGISTER)
@@ -130,13 +131,20 @@ class Invariants:
         return ""
 
     def _left_to_serve(self, world: World, edge: Edge[World]) -> str:
-        """No way into service takes an app out of it that is there, but one that a person asks for."""
+        """No way into service takes an app out of it that is there, but one that a person has begun."""
         match edge.did:
             case ("step", "child", Proc() as proc, _, str(step), Outcome.DONE) if step in _HOLDS:
                 into = proc.asked.kind in INTO_SERVICE and not proc.asked.into_pool
-                if into and world.group.word == "InService" and world.app.ready and world.app.listed == "UP":
+                serves = world.group.word == "InService" and world.app.ready and world.app.listed == "UP"
+                if into and serves and not self._begun_by_hand(world, proc):
                     return f"{proc.asked.kind.value} takes it out of service"
         return ""
+
+    def _begun_by_hand(self, world: World, proc: Proc) -> bool:
+        """Whether a person has begun what the service goes on with: from there it begins none itself."""
+        before = self._rules.standing((*world.journal.records[: proc.page], SINCE), world.journal.before)
+        serves = (Phase.NEW, Phase.IN_SERVICE, Phase.DETACHED)
+        return proc.asked.kind is NoticeKind.UNDRAIN and before.phase in serves
 
     def _has_reason(self, world: World, edge: Edge[World]) -> str:
         begun, before = edge.to.child, world.child
@@ -209,6 +217,9 @@ class Invariants:
 
     def _answered(self, world: World) -> str:
         waits = world.group.asks & self._ours
+        if world.told.spot:
+            # One that began to wait after the drain for it: EC2 takes the machine, or it is launched again.
+            waits -= self._launching
         return f"{', '.join(sorted(waits))} waits, and nothing is done" if waits and world.able else ""
 
     def _out(self, world: World) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, NoReturn
 
@@ -119,7 +119,7 @@ class Rules:
         """Where it stands after these."""
         found: Standing = self._once(
             ("standing", records, since),
-            lambda: plain_standing(standing([_recorded(0, each) for each in records], BOOT, since)),
+            lambda: plain_standing(standing(_history(records), BOOT, since)),
         )
         return found
 
@@ -379,6 +379,13 @@ def _again(seconds: float) -> NoReturn:
 
 def _never_made(step: plan.PlannedStep) -> StepRun:
     raise AssertionError(f"{step.name} is not to run")
+
+
+def _history(records: Iterable[Rec]) -> list[Recorded]:
+    found = [_recorded(index, each) for index, each in enumerate(records)]
+    for each in found[:-1]:
+        each.followed = True
+    return found
 
 
 def _recorded(index: int, record: Rec) -> Recorded:

@@ -47,6 +47,7 @@ LAUNCHES = replace(
 )
 KEPT = replace(PLAIN, hooks=HooksSection(on_failure="abandon"))
 LAUNCHES_ADVISED = replace(LAUNCHES, spot=SpotSection(action="drain"))
+LAUNCHES_BARELY = replace(LAUNCHES_ADVISED, drain=DrainSection(units=("app.service",)))
 ADVISED = replace(
     PLAIN,
     spot=SpotSection(action="drain"),
@@ -194,8 +195,8 @@ SCOPES = (
         LAUNCHES,
         (DRAIN, WARM_UP),
         ("terminate",),
-        Budget(faults=1, kills=1, boots=1),
-        Budget(faults=2, kills=2, boots=1, hands=1),
+        Budget(faults=1, boots=1),
+        Budget(faults=1, kills=1, boots=1, hands=1),
         hands=("drain", "undrain"),
     ),
     Scope(
@@ -216,6 +217,18 @@ SCOPES = (
         Budget(announcements=1),
         Budget(kills=1, announcements=1),
         announces=("terminate", "stop"),
+    ),
+    Scope(
+        "launch, spot, late",
+        (NEW._replace(shown=TargetState.IN_SERVICE),),
+        LAUNCHES_BARELY,
+        (WARM_UP,),
+        (),
+        Budget(announcements=1),
+        Budget(announcements=1, moves=1),
+        announces=("hibernate",),
+        times=True,
+        silences=False,
     ),
     Scope(
         "warm pool, by hand",
@@ -274,7 +287,7 @@ SCOPES = (
         (DRAIN,),
         ("terminate",),
         Budget(kills=1, hands=2),
-        Budget(kills=1, boots=1, hands=2),
+        Budget(boots=1, hands=2),
         hands=("drain", "drain --complete", "undrain"),
     ),
     Scope(

@@ -21,7 +21,8 @@ from lifecycle_agent.model import (
 )
 from lifecycle_agent.rehearsal import lifecycle
 from lifecycle_agent.standing import Standing
-from lifecycle_agent.transition.plan import ARRIVAL, BACK_IN_SERVICE, COMMAND, REGISTER, START_UNITS
+from lifecycle_agent.transition.plan import ARRIVAL, START_UNITS
+from lifecycle_agent.transition.take_up import TOUCH_THE_APP
 
 # The moment of every look, and ends on the same clock: sooner than any end that a shutdown or a guess gives.
 NOW = 10_000.0
@@ -249,8 +250,6 @@ def plain_standing(standing: Standing) -> Standing:
     return standing if standing.by is None else replace(standing, by=plain(standing.by))
 
 
-# Steps that are looked for in a transition that is over.
-_ASKED_FOR = (COMMAND, START_UNITS, BACK_IN_SERVICE, REGISTER)
 _BACK = (NoticeKind.UNDRAIN, NoticeKind.RETURN, NoticeKind.LEAVE_POOL)
 
 
@@ -260,7 +259,19 @@ def looked_past(record: Rec) -> bool:
     notice = record.notice
     # A new transition takes over what was done before it; these do not.
     goes_on = notice.kind is NoticeKind.DRAIN or (notice.kind is NoticeKind.LAUNCH and notice.into_pool)
-    return notice.only_told or (record.this_boot and (goes_on or (notice.kind in _BACK and not started)))
+    untouched = record.outcome in (None, Outcome.FAILED) and not _touched(record)
+    return notice.only_told or (
+        record.this_boot and (goes_on or untouched or (notice.kind in _BACK and not started))
+    )
+
+
+def _touched(record: Rec) -> tuple[Ended, ...]:
+    """The steps that have done something to the app."""
+    return tuple(
+        each
+        for each in record.ended
+        if each.name.startswith(TOUCH_THE_APP) and each.outcome is not Outcome.SKIPPED
+    )
 
 
 def forgotten(record: Rec, last: bool) -> Rec:
@@ -276,17 +287,18 @@ def forgotten(record: Rec, last: bool) -> Rec:
     if not record.settled and terminate:
         kept = record.ended if record.this_boot else tuple(e for e in record.ended if e.name == COMPLETE)
         return record._replace(ended=kept)
-    if record.outcome is not None and record.notice.kind in LAUNCHES:
+    if record.notice.kind in LAUNCHES:
         # Whether it serves, or was not known, is asked for ever.
         well = (Outcome.DONE, Outcome.WARNED)
-        needed = (*_ASKED_FOR, ARRIVAL, COMPLETE)
+        needed = (*TOUCH_THE_APP, ARRIVAL, COMPLETE)
         kept = tuple(e for e in record.ended if e.name.startswith(needed) or e.outcome not in well)
     elif last and record.this_boot:
-        kept = tuple(
-            e for e in record.ended if e.name.startswith(_ASKED_FOR) and e.outcome is not Outcome.SKIPPED
-        )
+        kept = _touched(record)
     return record._replace(ended=kept, late=False, deaths=0, taken=False, reboots=0)
 
+
+# Put after a record: another one has begun since, and nothing else is different.
+SINCE = Rec(Notice(NoticeKind.REBALANCE, "", NOW, only_told=True), (), Outcome.DONE)
 
 GONE = World(
     Group(""), None, machine=Machine("gone"), app=App(False, False, False, ""), watcher=Watcher(False)

@@ -305,6 +305,25 @@ def test_a_launch_that_is_interrupted_is_abandoned(target: TargetState) -> None:
 
 def test_one_that_was_interrupted_in_its_launch_is_launched_when_that_is_over() -> None:
     spot = Notice(NoticeKind.SPOT, "spot", 1.0, LAUNCHING, ends=2.0, event="stop 1")
-    decision = sees(TargetState.IN_SERVICE, Memory(Standing().after(spot, Outcome.DONE)), LAUNCHES)
+    interrupted = Standing().after(spot, Outcome.DONE)
+    decision = sees(TargetState.IN_SERVICE, Memory(interrupted), LAUNCHES)
     assert isinstance(decision, Start)
-    assert (decision.notice.kind, decision.notice.completes) == (NoticeKind.LAUNCH, None)
+    launch = decision.notice
+    assert (launch.kind, launch.completes, launch.if_asked) == (NoticeKind.LAUNCH, LAUNCHING, True)
+    cut_off = sees(TargetState.IN_SERVICE, Memory(interrupted.after(launch, None)), LAUNCHES)
+    assert isinstance(cut_off, Start)
+    assert cut_off.notice == replace(launch, reason="the launch goes on")
+    failed = sees(TargetState.IN_SERVICE, Memory(interrupted.after(launch, Outcome.FAILED)), LAUNCHES)
+    assert isinstance(failed, Start)
+    assert (failed.notice.kind, failed.notice.completes) == (NoticeKind.LAUNCH, None)
+
+
+def test_an_interrupted_launch_whose_drain_was_cut_off_is_abandoned_still() -> None:
+    spot = Notice(NoticeKind.SPOT, "spot", 1.0, LAUNCHING, if_asked=True, ends=2.0, event=SPOT.event)
+    for outcome, this_boot in ((None, True), (Outcome.DONE, False)):
+        standing = Standing().after(spot, outcome, this_boot)
+        goes_on = sees(
+            TargetState.IN_SERVICE, Memory(replace(standing, handled=frozenset())), LAUNCHES, spot=SPOT
+        )
+        assert isinstance(goes_on, Start)
+        assert (goes_on.notice.kind, goes_on.notice.completes) == (NoticeKind.SPOT, LAUNCHING)

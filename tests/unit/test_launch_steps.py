@@ -253,7 +253,7 @@ class TestHoldingTheAppBack:
         work, registry = FakeWork(), LateApp()
         work.then(7, registry.register)
         seen: list[tuple[float, bool]] = []
-        work.then(13, lambda: seen.append((work.waited, registry.now[KEY].out_of_service)))
+        work.then(15, lambda: seen.append((work.waited, registry.now[KEY].out_of_service)))
 
         ready(self.SECTION, units=self.later(work), registry=registry).run(work)
 

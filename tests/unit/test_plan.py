@@ -273,6 +273,13 @@ def test_a_launch() -> None:
     assert plan.completion_reserve > 0
 
 
+def test_after_a_spot_interruption_units_are_started_and_only_a_group_that_asks_is_answered() -> None:
+    plan = make_plan(replace(LAUNCH, if_asked=True), LAUNCHES)
+    started = [*IN_FRONT, "undrain.units", *WARM_UP, "discovery.back_in_service", *AFTER]
+    assert names(plan) == started
+    assert plan.completion_reserve > 0
+
+
 def test_of_a_launch_that_failed_the_logs_are_what_is_left() -> None:
     plan = make_plan(LAUNCH, LAUNCHES)
     when = {step.name: step.when for step in plan.steps}

@@ -92,6 +92,33 @@ def test_launched_into_the_pool_it_rests_there(journal: Journal) -> None:
     assert stands(journal).phase is Phase.POOLED
 
 
+def test_a_launch_that_was_cut_off_in_its_last_moment_is_over_once_another_one_has_begun(
+    journal: Journal,
+) -> None:
+    journal.begin("launch", notice(NoticeKind.LAUNCH, TargetState.WARMED_RUNNING), 100.0)
+    journal.step_ended(StepReport("launch.ready", DONE, ""))
+    journal.step_ended(StepReport(COMPLETE, DONE, ""))
+    assert stands(journal).phase is Phase.NEW, "it is gone on with, to say that it is over"
+    journal.begin("leave-pool", notice(NoticeKind.LEAVE_POOL, TargetState.IN_SERVICE), 100.0)
+    journal.step_ended(StepReport("launch.arrival", Outcome.WARNED, "not known", data={UNKNOWN: True}))
+    journal.over(Outcome.WARNED, "")
+    assert (stands(journal).phase, stands(journal).finished) == (Phase.POOLED, True)
+
+
+def test_one_that_had_failed_by_then_is_not(journal: Journal) -> None:
+    journal.begin("launch", notice(NoticeKind.LAUNCH, TargetState.WARMED_RUNNING), 100.0)
+    journal.step_ended(StepReport("launch.ready", FAILED, ""))
+    journal.step_ended(StepReport(COMPLETE, DONE, ""))
+    write(journal, notice(NoticeKind.REBALANCE, only_told=True), DONE)
+    assert stands(journal).phase is Phase.NEW
+
+
+def test_a_launch_out_of_an_interruption_is_not_a_new_one(journal: Journal) -> None:
+    write(journal, notice(NoticeKind.SPOT), DONE)
+    write(journal, notice(NoticeKind.LAUNCH), None)
+    assert (stands(journal).phase, stands(journal).finished) == (Phase.OUT, False)
+
+
 def test_people_being_told_changes_nothing_but_is_remembered(journal: Journal) -> None:
     write(journal, notice(NoticeKind.FOUND), DONE)
     write(journal, notice(NoticeKind.REBALANCE, event="at 1", only_told=True), DONE)

@@ -189,9 +189,9 @@ def _launch(notice: Notice, config: Config, total: float) -> list[PlannedStep]:
     # First, and nobody is told before: what is in service already is only put on record. It takes what time
     # there is, for without it nothing else makes sense.
     what = "ask the group where it has this instance"
-    arrival = [PlannedStep(ARRIVAL, what)] if notice.completes is not None else []
+    arrival = [PlannedStep(ARRIVAL, what)] if _group_is_awaited(notice) else []
     steps: list[PlannedStep] = []
-    if notice.kind is NoticeKind.LEAVE_POOL:
+    if notice.kind is NoticeKind.LEAVE_POOL or notice.if_asked:  # a drain may have stopped them
         steps += _start_units(config)
     for index, command in enumerate(config.launch.command):
         what = f"run {command.argv[0]}"

@@ -25,6 +25,9 @@ from lifecycle_agent.transition.plan import (
     time_for,
 )
 
+# Steps that bring the app to rest, or back.
+TOUCH_THE_APP = (COMMAND, HTTP, UNITS, START_UNITS, WARM_UP, THEN_START, REGISTER, BACK_IN_SERVICE)
+
 
 @dataclass(frozen=True)
 class Transition:
@@ -182,7 +185,7 @@ def _left_the_app(recorded: Recorded) -> bool:
     if recorded.notice.only_told or recorded.found or recorded.unknown:
         return True
     touched = any(
-        name.startswith(_TOUCH_THE_APP) and report.outcome is not Outcome.SKIPPED
+        name.startswith(TOUCH_THE_APP) and report.outcome is not Outcome.SKIPPED
         for name, report in recorded.ended.items()
     )
     return not touched and recorded.outcome in (None, Outcome.FAILED)
@@ -208,9 +211,6 @@ def _named_after(history: Sequence[Recorded], transition_id: str, notice: Notice
             break
     return name
 
-
-# Steps that bring the app to rest, or back.
-_TOUCH_THE_APP = (COMMAND, HTTP, UNITS, START_UNITS, WARM_UP, THEN_START, REGISTER, BACK_IN_SERVICE)
 
 _GOING_DOWN = (NoticeKind.SHUTDOWN, NoticeKind.REBOOT)
 

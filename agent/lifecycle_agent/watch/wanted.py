@@ -57,6 +57,8 @@ def _spot(seen: Observation, standing: Standing, now: float, config: Config) -> 
     leaves_pool = standing.phase is Phase.POOLED and seen.target is TargetState.IN_SERVICE
     launching = config.launches and (_is_new(standing) or leaves_pool)
     completes = _LAUNCHING if launching else _TERMINATING
+    if standing.phase is Phase.INTERRUPTED and standing.by is not None:
+        completes = standing.by.completes or completes  # it goes on, and the same hook waits
     return replace(notice, completes=completes, if_asked=True, ends=interruption(seen, now, config))
 
 
@@ -139,15 +141,19 @@ def _back(seen: Observation, standing: Standing, now: float, config: Config) -> 
         case Phase.INTERRUPTED if seen.spot is not None or not _interruption_is_over(standing, now):
             return None
         case Phase.INTERRUPTED if standing.by is not None and standing.by.completes is _LAUNCHING:
-            return Notice(NoticeKind.LAUNCH, "the spot interruption is over", now, target=seen.target)
+            # The group may wait still, or may have gone by the hook's default.
+            reason = "the spot interruption is over"
+            return Notice(NoticeKind.LAUNCH, reason, now, _LAUNCHING, if_asked=True, target=seen.target)
         case Phase.INTERRUPTED:
             return Notice(undrain, "the spot interruption is over", now)
         case Phase.ADVISED if _maintenance_is_over(seen, standing, now):
             return Notice(undrain, "the scheduled maintenance is over", now)
         case Phase.OUT if standing.by is not None and standing.kind in LAUNCHES:
             # The warm-up has to succeed first; the group has had its answer, or goes by its default.
-            reason = "the launch has failed, and is tried again"
-            return replace(standing.by, reason=reason, seen_at=now, completes=None, action=None)
+            reason, completes = "the launch has failed, and is tried again", None
+            if not standing.finished:
+                reason, completes = "the launch goes on", standing.by.completes
+            return replace(standing.by, reason=reason, seen_at=now, completes=completes, action=None)
         case Phase.OUT if standing.this_boot and standing.kind is NoticeKind.UNDRAIN:
             return Notice(undrain, "the way back into service", now)
         case Phase.OUT:
