@@ -141,10 +141,11 @@ class Invariants:
         return ""
 
     def _begun_by_hand(self, world: World, proc: Proc) -> bool:
-        """Whether a person has begun what the service goes on with: from there it begins none itself."""
+        """Whether a person has begun what the service goes on with or tries again: it begins none there."""
         before = self._rules.standing((*world.journal.records[: proc.page], SINCE), world.journal.before)
-        serves = (Phase.NEW, Phase.IN_SERVICE, Phase.DETACHED)
-        return proc.asked.kind is NoticeKind.UNDRAIN and before.phase in serves
+        again = before.phase is Phase.OUT and before.kind is NoticeKind.UNDRAIN
+        serves = before.phase in (Phase.NEW, Phase.IN_SERVICE, Phase.DETACHED)
+        return proc.asked.kind is NoticeKind.UNDRAIN and (serves or again)
 
     def _has_reason(self, world: World, edge: Edge[World]) -> str:
         begun, before = edge.to.child, world.child

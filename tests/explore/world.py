@@ -260,6 +260,7 @@ def looked_past(record: Rec) -> bool:
     # A new transition takes over what was done before it; these do not.
     goes_on = notice.kind is NoticeKind.DRAIN or (notice.kind is NoticeKind.LAUNCH and notice.into_pool)
     untouched = record.outcome in (None, Outcome.FAILED) and not _touched(record)
+    untouched = untouched or any(each.enough or each.unknown for each in record.ended)
     return notice.only_told or (
         record.this_boot and (goes_on or untouched or (notice.kind in _BACK and not started))
     )

@@ -19,8 +19,8 @@ from lifecycle_agent.rehearsal.group_faults import Fault
 from lifecycle_agent.rehearsal.imds import TARGET_STATE
 from lifecycle_agent.steps.arrival import DENIED_SECONDS, NEW_SECONDS
 from lifecycle_agent.watch.supervisor import GAVE_WAY
-from tests.fleet.job import Job
-from tests.stage import HOOK, INSTANCE, PATIENCE, Agent, until
+from tests.fleet.job import REGISTRATION, Job
+from tests.stage import APP, HOOK, INSTANCE, PATIENCE, Agent, until
 from tests.worlds.clock import FOR_PYTHON
 
 pytestmark = pytest.mark.once
@@ -260,6 +260,29 @@ def test_into_the_pool_out_of_it_back_and_terminated_in_it(life: Life) -> None:
     assert not life.registered()
     assert life.kinds() == ["launch", "leave-pool", "enter-pool", "terminate"]
     assert life.answers() == ["CONTINUE"] * 4
+
+
+def test_an_app_that_is_up_again_is_held_back_while_the_group_is_asked_where_it_has_it(life: Life) -> None:
+    """Out of the pool, and the metadata are ahead of the group, which cannot be reached."""
+    ready = life.launches()
+    ready.touch()
+    life.group.add_hook("warm-up", LAUNCHING, heartbeat_timeout=600)
+    life.group.launch_into_pool(INSTANCE)
+    life.start()
+    until(lambda: life.over("launch"))
+    ready.unlink()
+    life.group.fail(Fault("DescribeAutoScalingInstances", times=None))
+    life.group.leave_pool(INSTANCE)
+    until(lambda: life.transition().get("step") == "launch.arrival")
+    life.eureka.registry.cancel(APP, REGISTRATION)  # the app is started again, and its override is gone
+    life.register()
+    assert life.status_in_registry() == UP
+    until(lambda: life.status_in_registry() == OUT)
+    assert life.transition()["step"] == "launch.arrival"
+    life.group.heal()
+    ready.touch()
+    until(lambda: life.group.state(INSTANCE) == "InService")
+    assert life.status_in_registry() == UP
 
 
 # -- standby, detached

@@ -11,7 +11,9 @@ from typing import Any
 
 import pytest
 
+from lifecycle_agent.model import LifecycleTransition
 from lifecycle_agent.rehearsal.eureka import EmulatedEureka
+from lifecycle_agent.rehearsal.group_faults import Fault
 from lifecycle_agent.rehearsal.imds import TARGET_STATE, Imds
 from tests.stage import INSTANCE, Stage, until
 
@@ -167,6 +169,28 @@ def test_a_new_instance_is_not_registered_before_anybody_has_said_that_it_is_in_
     assert not stage.instance()
     stage.imds.set(TARGET_STATE, "InService")
     until(stage.is_up)
+
+
+def test_while_a_launch_waits_for_the_group_the_lease_is_kept(stage: Registry) -> None:
+    stage.configure(
+        f"""
+        [eureka.register]
+        port = {stage.app.port}
+        lease = "{LEASE:g}s"
+        [launch.ready]
+        argv = ["/bin/true"]
+        """
+    )
+    stage.group.add_hook("warm-up", LifecycleTransition.LAUNCHING, heartbeat_timeout=600)
+    stage.group.launch(INSTANCE)
+    stage.group.fail(Fault("CompleteLifecycleAction", times=None))
+    agent = stage.start()
+    kept(stage, 2 * LEASE)
+    assert stage.group.state(INSTANCE) == "Pending:Wait"
+    assert stage.transition()["kind"] == "launch"
+    stage.group.heal()
+    until(lambda: agent.said("the group wants this instance InService"))
+    kept(stage, stage.kept_for() + LEASE)
 
 
 def test_a_termination_deletes_it_for_good(stage: Registry) -> None:

@@ -22,7 +22,18 @@ from lifecycle_agent.model import (
     TargetState,
 )
 from lifecycle_agent.transition import take_up
-from lifecycle_agent.transition.plan import ARRIVAL, BACK_IN_SERVICE, COMMAND, HTTP, START_UNITS, WARM_UP
+from lifecycle_agent.transition.plan import (
+    ARRIVAL,
+    BACK_IN_SERVICE,
+    COMMAND,
+    DEREGISTER,
+    HTTP,
+    OUT_OF_SERVICE,
+    SETTLE,
+    START_UNITS,
+    UNITS,
+    WARM_UP,
+)
 from lifecycle_agent.transition.take_up import Transition, already_over
 
 ONE, TWO, CALL = f"{COMMAND}.1", f"{COMMAND}.2", f"{HTTP}.1"
@@ -129,6 +140,19 @@ def test_what_a_person_did_while_a_termination_was_dead_is_not_repeated(past: Pa
     transition = past.takes_up(notice(TERMINATE))
     assert transition.recorded is not None
     assert set(transition.ended) == {"discovery.out_of_service", ONE}
+
+
+def test_what_a_person_deregistered_meanwhile_is_taken_out_of_service_anew(past: Past) -> None:
+    """An app that runs on has registered again, and is UP."""
+    past.had(notice(TERMINATE), OUT_OF_SERVICE, SETTLE, ONE, over=False)
+    past.had(notice(NoticeKind.DRAIN), TWO, DEREGISTER, over=False, failed=UNITS)
+    assert set(past.takes_up(notice(TERMINATE)).ended) == {ONE, TWO}
+
+
+def test_what_it_has_deregistered_itself_is_not(past: Past) -> None:
+    past.had(notice(TERMINATE), OUT_OF_SERVICE, SETTLE, DEREGISTER, over=False)
+    past.had(notice(NoticeKind.DRAIN), over=False)
+    assert set(past.takes_up(notice(TERMINATE)).ended) == {OUT_OF_SERVICE, SETTLE, DEREGISTER}
 
 
 def test_a_launch_that_another_process_has_finished_meanwhile_is_over(past: Past) -> None:

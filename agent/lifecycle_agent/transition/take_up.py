@@ -17,7 +17,9 @@ from lifecycle_agent.transition.plan import (
     COMMAND,
     DEREGISTER,
     HTTP,
+    OUT_OF_SERVICE,
     REGISTER,
+    SETTLE,
     START_UNITS,
     THEN_START,
     UNITS,
@@ -78,9 +80,11 @@ class Transition:
             action=notice.action or last.notice.action,
         )
         ended = {name: report for name, report in last.ended.items() if not is_unanswered(report)}
-        if history[-1].transition_id != last.transition_id:
+        if since := history[history.index(last) + 1 :]:
             # A person may have drained the app since the process died.
             ended = {**_done_before(history, notice), **ended}
+            if _is_deleted(since):  # an app that runs on has registered again
+                ended = {name: ended[name] for name in ended if name not in (OUT_OF_SERVICE, SETTLE)}
         commands = _named_after(history, last.transition_id, taken)
         deleted = _is_deleted(history)
         return cls(last.transition_id, taken, deadline, last.started, last, commands, ended, deleted)
