@@ -307,7 +307,7 @@ def _step(
         if step == plan.ARRIVAL:  # it does not fail, and may not find out
             yield ended(Outcome.WARNED, world._replace(budget=budget), unknown=True, own=False)
             return
-        if step == plan.START_UNITS:
+        if step == plan.START_UNITS or step.startswith(plan.COMMAND):
             app = app._replace(commanded=False)  # nobody knows how far it came
         yield ended(Outcome.FAILED, world._replace(budget=budget, app=app), own=False)
 

@@ -196,7 +196,7 @@ SCOPES = (
         (DRAIN, WARM_UP),
         ("terminate",),
         Budget(faults=1, boots=1),
-        Budget(faults=1, kills=1, boots=1, hands=1),
+        Budget(faults=1, boots=1, hands=1),
         hands=("drain", "undrain"),
     ),
     Scope(
