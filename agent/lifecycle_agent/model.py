@@ -225,7 +225,8 @@ class Notice:
         reason: one sentence for people.
         seen_at: seconds on the boot clock.
         completes: the hook kind whose lifecycle action the transition answers, or None.
-        if_asked: whether it answers only where the group happens to ask, and does not wait for that.
+        if_asked: whether it is done wherever the group has the instance, and answers only where that asks; it
+            does not wait for that where the machine goes.
         ends: when the machine itself is gone, seconds on the boot clock; None where only the group's own
             patience and the configuration limit the time.
         target: what the group wants of the instance, where that makes a difference.

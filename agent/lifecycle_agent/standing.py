@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 
 from lifecycle_agent.journal import Recorded
-from lifecycle_agent.model import LAUNCHES, Notice, NoticeKind, Outcome
+from lifecycle_agent.model import LAUNCHES, LifecycleTransition, Notice, NoticeKind, Outcome
 
 
 class Phase(Enum):
@@ -75,6 +75,12 @@ class Standing:
     def kind(self) -> NoticeKind | None:
         """Of the transition that brought it there."""
         return self.by.kind if self.by is not None else None
+
+    @property
+    def launching(self) -> bool:
+        """Whether it is in the middle of a launch that the group may wait for."""
+        unfinished = self.kind in LAUNCHES and not self.finished
+        return unfinished and self.by is not None and self.by.completes is LifecycleTransition.LAUNCHING
 
     def after(self, notice: Notice, outcome: Outcome | None, this_boot: bool = True) -> Standing:
         """Where it stands after one more transition.

@@ -218,9 +218,11 @@ class Invariants:
 
     def _answered(self, world: World) -> str:
         waits = world.group.asks & self._ours
-        if world.told.spot:
-            # One that began to wait after the drain for it: EC2 takes the machine, or it is launched again.
-            waits -= self._launching
+        standing = agent.stands(world, self._rules)
+        if world.told.spot and standing.by is not None and standing.finished:
+            # It began to wait after the drain for that: EC2 takes the machine, or it is launched again.
+            spot, launching = standing.kind is NoticeKind.SPOT, LifecycleTransition.LAUNCHING
+            waits -= self._launching if spot and standing.by.completes is launching else set()
         return f"{', '.join(sorted(waits))} waits, and nothing is done" if waits and world.able else ""
 
     def _out(self, world: World) -> str:

@@ -22,7 +22,8 @@ pytestmark = [pytest.mark.machine, pytest.mark.once, pytest.mark.timeout(600)]
 HOOK, CODE_DEPLOY = "warm-up", "CodeDeploy-managed-automatic-launch-deployment-hook-orders"
 DEPLOY = "deploy.service"
 ABANDONED = "complete: hook warm-up, ABANDON"
-INSTALL = ["/opt/lifecycle-agent/bin/lifecycle-agent", "install"]
+LIFECYCLE_AGENT = ["/opt/lifecycle-agent/bin/lifecycle-agent"]
+INSTALL = [*LIFECYCLE_AGENT, "install"]
 
 # It stands for the CodeDeploy agent: it brings the app and starts it.
 DEPLOYS = f"""[Unit]
@@ -207,6 +208,15 @@ def test_an_app_that_is_held_back_itself_and_an_agent_restarted_while_it_starts(
     new.wait_until_launched()
 
     assert new.answer == "CONTINUE"
+    assert new.status() == "UP"
+
+    # Drained by hand over a boot: the way back lets it go, and starts it in its turn.
+    box.check(*LIFECYCLE_AGENT, "drain")
+    box.reboot()
+    new.wait_until_says("drained by hand, and stays so until")
+    assert box.show(ORDERS, "ActiveState") == "inactive"
+    box.check(*LIFECYCLE_AGENT, "undrain")
+    assert box.show(ORDERS, "ActiveState") == "active"
     assert new.status() == "UP"
 
 

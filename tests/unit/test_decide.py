@@ -14,6 +14,7 @@ import pytest
 from lifecycle_agent.config import Config, HooksSection, SpotSection, StandbySection
 from lifecycle_agent.model import (
     Announced,
+    Ending,
     LifecycleTransition,
     Notice,
     NoticeKind,
@@ -23,7 +24,7 @@ from lifecycle_agent.model import (
 )
 from lifecycle_agent.standing import Phase, Standing
 from lifecycle_agent.watch.decide import SAME_TIME_SECONDS, decide
-from lifecycle_agent.watch.decision import Decision, Memory, Record, Start, Stay
+from lifecycle_agent.watch.decision import Decision, Leave, Memory, Record, Start, Stay
 from lifecycle_agent.watch.wanted import INTERRUPTED_SECONDS, PRECEDENCE, SPOT_SECONDS
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -316,6 +317,17 @@ def test_one_that_was_interrupted_in_its_launch_is_launched_when_that_is_over() 
     failed = sees(TargetState.IN_SERVICE, Memory(interrupted.after(launch, Outcome.FAILED)), LAUNCHES)
     assert isinstance(failed, Start)
     assert (failed.notice.kind, failed.notice.completes) == (NoticeKind.LAUNCH, None)
+
+
+def test_a_launch_out_of_an_interruption_is_a_launch_to_what_comes_in_its_middle() -> None:
+    spot = Notice(NoticeKind.SPOT, "spot", 1.0, LAUNCHING, ends=2.0, event="stop 1")
+    launch = Notice(NoticeKind.LAUNCH, "again", 2.0, LAUNCHING, if_asked=True, target=TargetState.IN_SERVICE)
+    cut_off = Memory(Standing().after(spot, Outcome.DONE).after(launch, None))
+    interrupted = sees(TargetState.IN_SERVICE, cut_off, LAUNCHES, spot=SPOT)
+    assert isinstance(interrupted, Start)
+    assert (interrupted.notice.kind, interrupted.notice.completes) == (NoticeKind.SPOT, LAUNCHING)
+    for ending in (Ending.REBOOT, Ending.POWEROFF):
+        assert isinstance(sees(TargetState.IN_SERVICE, cut_off, LAUNCHES, ending=ending), Leave)
 
 
 def test_an_interrupted_launch_whose_drain_was_cut_off_is_abandoned_still() -> None:

@@ -280,6 +280,19 @@ def test_after_a_spot_interruption_units_are_started_and_only_a_group_that_asks_
     assert plan.completion_reserve > 0
 
 
+@pytest.mark.parametrize("held_back", ["app.service", "app"])
+def test_a_unit_that_waits_for_the_launch_is_started_in_its_turn_alone(held_back: str) -> None:
+    launch = replace(LAUNCHES.launch, then_start=(held_back,))
+    drain = replace(LAUNCHES.drain, units=("app.service", "worker"))
+    config = replace(LAUNCHES, launch=launch, drain=drain)
+    for about in (replace(LAUNCH, if_asked=True), kind(NoticeKind.LEAVE_POOL), kind(NoticeKind.UNDRAIN)):
+        started = {step.name: step.what for step in make_plan(about, config).steps}
+        assert started["undrain.units"] == "start worker"
+        assert started["launch.then_start"] == f"start {held_back}"
+    alone = replace(config, drain=replace(drain, units=("app.service",)))
+    assert "undrain.units" not in names(make_plan(kind(NoticeKind.UNDRAIN), alone))
+
+
 def test_of_a_launch_that_failed_the_logs_are_what_is_left() -> None:
     plan = make_plan(LAUNCH, LAUNCHES)
     when = {step.name: step.when for step in plan.steps}

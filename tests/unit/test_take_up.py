@@ -32,6 +32,7 @@ from lifecycle_agent.transition.plan import (
     SETTLE,
     START_UNITS,
     UNITS,
+    VERIFY,
     WARM_UP,
 )
 from lifecycle_agent.transition.take_up import Transition, already_over
@@ -147,6 +148,18 @@ def test_what_a_person_deregistered_meanwhile_is_taken_out_of_service_anew(past:
     past.had(notice(TERMINATE), OUT_OF_SERVICE, SETTLE, ONE, over=False)
     past.had(notice(NoticeKind.DRAIN), TWO, DEREGISTER, over=False, failed=UNITS)
     assert set(past.takes_up(notice(TERMINATE)).ended) == {ONE, TWO}
+
+
+def test_nor_need_a_command_have_run(past: Past) -> None:
+    past.had(notice(TERMINATE), OUT_OF_SERVICE, SETTLE, DEREGISTER, VERIFY, over=False)
+    past.had(notice(NoticeKind.DRAIN), OUT_OF_SERVICE, SETTLE, DEREGISTER, over=False)
+    assert set(past.takes_up(notice(TERMINATE)).ended) == set()
+
+
+def test_an_app_that_was_stopped_first_does_not_register_again(past: Past) -> None:
+    past.had(notice(TERMINATE), OUT_OF_SERVICE, SETTLE, over=False)
+    past.had(notice(NoticeKind.DRAIN), ONE, UNITS, DEREGISTER)
+    assert set(past.takes_up(notice(TERMINATE)).ended) == {ONE, OUT_OF_SERVICE, SETTLE}
 
 
 def test_what_it_has_deregistered_itself_is_not(past: Past) -> None:

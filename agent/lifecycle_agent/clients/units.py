@@ -17,7 +17,18 @@ CALL_SECONDS = 10.0
 
 _UP = ("active", "reloading")
 
+# systemd.unit(5); what has none of these at its end is a service, as for systemctl.
+_UNIT_TYPES = (
+    *(".service", ".socket", ".device", ".mount", ".automount", ".swap"),
+    *(".target", ".path", ".timer", ".slice", ".scope"),
+)
+
 _TICK = 0.1  # seconds between looks; each is a process of some milliseconds
+
+
+def whole_name(unit: str) -> str:
+    """The name of a unit as systemd has it: what has no ending is a service."""
+    return unit if unit.endswith(_UNIT_TYPES) else f"{unit}.service"
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from lifecycle_agent.clients.units import escaped
+from lifecycle_agent.clients.units import escaped, whole_name
 from lifecycle_agent.config import Config
 from lifecycle_agent.files import STATE_DIR
 from lifecycle_agent.installation.credentials import Credential
@@ -17,12 +17,6 @@ from lifecycle_agent.installation.unit import MARKER
 
 # What systemd waits beyond the agent's own limit, before it kills what is left.
 SPARE_SECONDS = 10
-
-# systemd.unit(5); what has none of these at its end is a service, as for systemctl.
-_UNIT_TYPES = (
-    *(".service", ".socket", ".device", ".mount", ".automount", ".swap"),
-    *(".target", ".path", ".timer", ".slice", ".scope"),
-)
 
 # What PrivateTmp= hides from the service (systemd.exec(5)).
 _HIDDEN = (Path("/tmp"), Path("/var/tmp"))  # noqa: S108 - no file is made there
@@ -91,11 +85,6 @@ def _unit_of_path(path: Path) -> str:
     """A path as the name of its unit, as `systemd-escape --path` makes it."""
     name = "-".join(map(escaped, path.parts[1:]))
     return f"\\x2e{name[1:]}" if name.startswith(".") else name
-
-
-def whole_name(unit: str) -> str:
-    """The name of a unit as systemd has it: what has no ending is a service."""
-    return unit if unit.endswith(_UNIT_TYPES) else f"{unit}.service"
 
 
 def _needed(config: Config, place: Place) -> Iterator[str]:

@@ -15,12 +15,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from lifecycle_agent import files
+from lifecycle_agent.clients.units import whole_name
 from lifecycle_agent.config import Config
 from lifecycle_agent.errors import LifecycleAgentError
 from lifecycle_agent.files import LAUNCHED, RUNTIME_DIR
 from lifecycle_agent.installation import unit
 from lifecycle_agent.installation.changes import make_directory
-from lifecycle_agent.installation.drop_in import whole_name
 from lifecycle_agent.installation.place import UNIT, Place
 from lifecycle_agent.installation.systemd import Systemd
 from lifecycle_agent.installation.talk import Talk

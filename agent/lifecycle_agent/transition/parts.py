@@ -232,7 +232,7 @@ class Parts:
             case names.UNITS:
                 return StopUnits(drain.units, Units(), drain.stop_timeout)
             case names.START_UNITS:
-                start = StartUnits(drain.units, Units())
+                start = StartUnits(names.units_to_start(self._config), Units())
                 return HeldBack(start, self._own()) if self._config.launch.ready.asked else start
         raise AssertionError(f"no such step: {step.name}")
 
@@ -286,7 +286,7 @@ def group_side(
         machine.group,
         deadline,
         tightened,
-        if_asked=notice.if_asked,
+        if_asked=notice.if_asked and notice.ends is not None,  # a machine that stays has the time to ask
         action=notice.action,
         machine_goes=notice.ends is not None,
     )

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from enum import Enum
 
+from lifecycle_agent.clients.units import whole_name
 from lifecycle_agent.config import Config
 from lifecycle_agent.model import COMPLETE, INTO_SERVICE, LAUNCHES, Notice, NoticeKind
 
@@ -321,12 +322,18 @@ def _wanted(config: Config) -> float:
     return wanted + drain.stop_timeout * len(drain.units)
 
 
+def units_to_start(config: Config) -> tuple[str, ...]:
+    """The app's units that `START_UNITS` starts; those that wait for the launch are `THEN_START`'s."""
+    held_back = {whole_name(unit) for unit in config.launch.then_start}
+    return tuple(unit for unit in config.drain.units if whole_name(unit) not in held_back)
+
+
 def _start_units(config: Config) -> list[PlannedStep]:
-    if not config.drain.units:
+    units = units_to_start(config)
+    if not units:
         return []
-    units = ", ".join(reversed(config.drain.units))
-    timeout = config.drain.stop_timeout * len(config.drain.units)
-    return [PlannedStep(START_UNITS, f"start {units}", timeout)]
+    timeout = config.drain.stop_timeout * len(units)
+    return [PlannedStep(START_UNITS, f"start {', '.join(reversed(units))}", timeout)]
 
 
 def _then_start(config: Config) -> list[PlannedStep]:

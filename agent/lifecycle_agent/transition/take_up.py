@@ -23,12 +23,16 @@ from lifecycle_agent.transition.plan import (
     START_UNITS,
     THEN_START,
     UNITS,
+    VERIFY,
     WARM_UP,
     time_for,
 )
 
 # Steps that bring the app to rest, or back.
 TOUCH_THE_APP = (COMMAND, HTTP, UNITS, START_UNITS, WARM_UP, THEN_START, REGISTER, BACK_IN_SERVICE)
+
+# Steps that an app which registers again undoes.
+_IN_THE_REGISTRY = (OUT_OF_SERVICE, SETTLE, DEREGISTER, VERIFY)
 
 
 @dataclass(frozen=True)
@@ -83,8 +87,8 @@ class Transition:
         if since := history[history.index(last) + 1 :]:
             # A person may have drained the app since the process died.
             ended = {**_done_before(history, notice), **ended}
-            if _is_deleted(since):  # an app that runs on has registered again
-                ended = {name: ended[name] for name in ended if name not in (OUT_OF_SERVICE, SETTLE)}
+            if _registers_again(since):
+                ended = {name: report for name, report in ended.items() if name not in _IN_THE_REGISTRY}
         commands = _named_after(history, last.transition_id, taken)
         deleted = _is_deleted(history)
         return cls(last.transition_id, taken, deadline, last.started, last, commands, ended, deleted)
@@ -182,6 +186,15 @@ def _is_deleted(history: Sequence[Recorded]) -> bool:
         return False
     report = last.ended.get(DEREGISTER)
     return report is not None and report.outcome is Outcome.DONE
+
+
+def _registers_again(since: Sequence[Recorded]) -> bool:
+    """Whether one of these has deleted the registration of an app that it has not stopped: it is UP."""
+
+    def well(each: Recorded, step: str) -> bool:
+        return step in each.ended and each.ended[step].outcome in (Outcome.DONE, Outcome.WARNED)
+
+    return any(well(each, DEREGISTER) and not well(each, UNITS) for each in since)
 
 
 def _left_the_app(recorded: Recorded) -> bool:

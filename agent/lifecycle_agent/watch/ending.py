@@ -58,8 +58,8 @@ def end(seen: Observation, ending: Ending, memory: Memory, now: float, config: C
         if ending is Ending.REBOOT:
             return Leave("the machine reboots; the group takes it away after that")
         return start(replace(termination(now), ends=ends))
-    if standing.phase is Phase.NEW and config.launches:
-        # A launch that has not begun: to the group it is none in service, and is to begin after a boot.
+    if config.launches and (standing.phase is Phase.NEW or standing.launching):
+        # A launch that has not begun, or is not over: to the group it is none in service; after a boot it is.
         return Leave("the machine goes down before its launch, which begins when it is up again")
     drained = standing.phase is Phase.DRAINED
     serves = standing.phase in SERVING and not (standing.phase is Phase.NEW and seen.target in POOL)

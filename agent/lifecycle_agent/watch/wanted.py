@@ -55,7 +55,7 @@ def _spot(seen: Observation, standing: Standing, now: float, config: Config) -> 
     if action == "notify":
         return replace(notice, only_told=True)
     leaves_pool = standing.phase is Phase.POOLED and seen.target is TargetState.IN_SERVICE
-    launching = config.launches and (_is_new(standing) or leaves_pool)
+    launching = config.launches and (_is_new(standing) or leaves_pool or standing.launching)
     completes = _LAUNCHING if launching else _TERMINATING
     if standing.phase is Phase.INTERRUPTED and standing.by is not None:
         completes = standing.by.completes or completes  # it goes on, and the same hook waits
@@ -334,7 +334,8 @@ PRECEDENCE = (
         "booted again (detached, too), a spot interruption or maintenance over, a way back or a launch that "
         "failed",
         "readiness, UP in the registry; no hook. As `undrain` where the agent has stopped the app's units "
-        "and no boot has started them since: those first",
+        "and no boot has started them since: those first. A launch that was interrupted is done anew, and "
+        "answers the launching hook if the group asks still",
         _back,
     ),
 )
