@@ -17,7 +17,7 @@ test-machines: ## run the tests that boot a machine, on every Debian that they k
 	@tests/setup packages
 	@venv=$$(tests/setup venv test) && LIFECYCLE_AGENT_MACHINES=$${LIFECYCLE_AGENT_MACHINES:-all} "$$venv/bin/python" -m pytest -q -p no:cacheprovider tests/machine $(ARGS)
 
-explore: ## visit every state that can be reached around the agent's own rules, and hold the invariants in each (some minutes; ARGS="spot" for one)
+explore: ## visit every state that can be reached around the agent's own rules, and hold the invariants in each (a quarter of an hour on two processors; ARGS="spot" for one)
 	@venv=$$(tests/setup venv test) && "$$venv/bin/python" -m tests.explore --wide $(ARGS)
 
 test-worlds: ## the real agent in EXAMPLES=200 random lives of an instance (SEED=7 repeats them)

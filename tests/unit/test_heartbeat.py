@@ -10,9 +10,20 @@ from dataclasses import replace
 import pytest
 
 from lifecycle_agent.clients.autoscaling import GroupError, Membership, Refusal
+from lifecycle_agent.config import Config
 from lifecycle_agent.deadline import Deadline
 from lifecycle_agent.errors import LifecycleAgentError, UsageError
-from lifecycle_agent.model import ActionResult, Hook, LifecycleState, LifecycleTransition, NamedAction
+from lifecycle_agent.model import (
+    ActionResult,
+    Hook,
+    LifecycleState,
+    LifecycleTransition,
+    Machine,
+    NamedAction,
+    Notice,
+    NoticeKind,
+)
+from lifecycle_agent.transition import parts
 from lifecycle_agent.transition.heartbeat import PATIENCE, GroupSide
 from lifecycle_agent.transition.our_hook import AT_ITS_WORD_SECONDS, LONGEST_BUSY_SECONDS
 
@@ -450,6 +461,25 @@ def test_one_that_need_not_be_asked_is_not_kept_by_it_unless_it_is_in_its_launch
         with pytest.raises(LifecycleAgentError, match="AccessDenied"):
             scene.complete(side)
     assert len(scene.client.completed) == tried
+
+
+@pytest.mark.parametrize("ends", [None, 100.0])
+def test_a_launch_that_is_done_anew_has_the_time_for_its_answer(
+    ends: float | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a spot interruption that has passed; one that is still to come has not."""
+    scene = Scene()
+    monkeypatch.setattr(parts, "AutoScaling", lambda *_: scene.client)
+    scene.client.found = [replace(hook(), transition=LifecycleTransition.LAUNCHING)]
+    scene.client.state = lambda now: "Pending:Wait"
+    scene.client.completing = lambda now: BUSY if now < 10 else None
+    launching = LifecycleTransition.LAUNCHING
+    notice = Notice(NoticeKind.LAUNCH, "again", 0.0, launching, if_asked=True, ends=ends)
+    side = parts.group_side(notice, Machine("i-1", "r", group="orders"), Config(), scene.deadline, print)
+    assert side is not None
+    said = scene.complete(side)
+    assert said.startswith("not known" if ends else "hook drain, CONTINUE")
+    assert len(scene.client.completed) == (ends is None)
 
 
 def test_the_end_waits_for_a_thread_that_is_looking_still() -> None:
