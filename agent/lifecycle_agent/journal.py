@@ -76,15 +76,14 @@ class Recorded:
     @property
     def went_well(self) -> bool:
         """Whether all that was done of it went well, but perhaps the answer to the group."""
-        well = (Outcome.DONE, Outcome.WARNED)
-        others = [report.outcome in well for name, report in self.ended.items() if name != COMPLETE]
+        others = [report.outcome.well for name, report in self.ended.items() if name != COMPLETE]
         return bool(others) and all(others)
 
     @property
     def answered(self) -> bool:
         """Whether the group has had its answer by it."""
         complete = self.ended.get(COMPLETE)
-        return complete is not None and complete.outcome in (Outcome.DONE, Outcome.WARNED)
+        return complete is not None and complete.outcome.well
 
     @property
     def deaths(self) -> int:

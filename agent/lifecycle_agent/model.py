@@ -284,6 +284,11 @@ class Outcome(str, Enum):
     FAILED = "failed"
     SKIPPED = "skipped"
 
+    @property
+    def well(self) -> bool:
+        """Whether what was to be done is done."""
+        return self in (Outcome.DONE, Outcome.WARNED)
+
 
 @dataclass(frozen=True)
 class StepReport:

@@ -32,9 +32,6 @@ _HELD = (
     Phase.REPLACED,
 )
 
-
-_WELL = (Outcome.DONE, Outcome.WARNED)
-
 # What each kind makes of an instance, however it went: a drain with a failed step is a drain all the same.
 _PHASES = {
     NoticeKind.TERMINATE: Phase.GONE,
@@ -100,7 +97,7 @@ class Standing:
         return Standing(phase, notice, outcome is not None, this_boot, handled, down and outcome is not None)
 
     def _phase_after(self, notice: Notice, outcome: Outcome | None, this_boot: bool) -> Phase:
-        well = outcome in _WELL
+        well = outcome is not None and outcome.well
         match notice.kind:
             case NoticeKind.LAUNCH if outcome is None:
                 # Tried again; the group may have an interrupted one in service.

@@ -234,7 +234,7 @@ class Rules:
             Deadline(NOW + LONG, lambda: NOW),
             lambda ends: None,
             _OneLook(),
-            notice.if_asked and notice.ends is not None,
+            notice.if_asked,
             notice.action,
             machine_goes=notice.ends is not None,
         )

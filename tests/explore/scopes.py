@@ -56,6 +56,7 @@ ADVISED = replace(
 )
 
 IN_SERVICE = World(Group("InService"), None)
+LAUNCHED = World(Group("InService", "launch"), TargetState.IN_SERVICE)
 NEW = World(Group("Pending", "launch"), None, app=App().started())
 
 
@@ -122,7 +123,7 @@ _RETURNS = ("return to Warmed:Stopped", "return to Warmed:Running")
 SCOPES = (
     Scope(
         "terminate",
-        (IN_SERVICE, IN_SERVICE._replace(group=Group("InService", "launch"), shown=TargetState.IN_SERVICE)),
+        (IN_SERVICE, LAUNCHED),
         PLAIN,
         (DRAIN, CODEDEPLOY),
         ("terminate",),
@@ -191,7 +192,7 @@ SCOPES = (
     ),
     Scope(
         "installed later",
-        (IN_SERVICE._replace(group=Group("InService", "launch"), shown=TargetState.IN_SERVICE),),
+        (LAUNCHED,),
         LAUNCHES,
         (DRAIN, WARM_UP),
         ("terminate",),
@@ -200,7 +201,7 @@ SCOPES = (
     ),
     Scope(
         "installed later, by hand",
-        (IN_SERVICE._replace(group=Group("InService", "launch"), shown=TargetState.IN_SERVICE),),
+        (LAUNCHED,),
         LAUNCHES,
         (DRAIN, WARM_UP),
         ("terminate",),

@@ -290,9 +290,8 @@ def forgotten(record: Rec, last: bool) -> Rec:
         return record._replace(ended=kept)
     if record.notice.kind in LAUNCHES:
         # Whether it serves, or was not known, is asked for ever.
-        well = (Outcome.DONE, Outcome.WARNED)
         needed = (*TOUCH_THE_APP, ARRIVAL, COMPLETE)
-        kept = tuple(e for e in record.ended if e.name.startswith(needed) or e.outcome not in well)
+        kept = tuple(e for e in record.ended if e.name.startswith(needed) or not e.outcome.well)
     elif last and record.this_boot:
         kept = _touched(record)
     return record._replace(ended=kept, late=False, deaths=0, taken=False, reboots=0)

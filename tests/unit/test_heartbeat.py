@@ -133,6 +133,7 @@ class Scene:
             self.stopped or self.clock,  # type: ignore[arg-type]
             if_asked=self.if_asked,
             action=self.action,
+            machine_goes=self.if_asked,
         )
 
     def run(self, configured: str = "", group: str | None = "orders") -> GroupSide:

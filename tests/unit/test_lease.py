@@ -59,9 +59,8 @@ class Watch:
         """So many seconds later, one cycle, and what it started to its end."""
         self.clock.now += seconds
         self.lease.check(MACHINE, in_service)
-        if (
-            thread := self.lease._thread
-        ) is not None:  # one that ends may be listed no more, and still be there
+        thread = self.lease._thread  # not from `renewals`: one that ends is listed no more, and still there
+        if thread is not None:
             thread.join(20)
             assert not thread.is_alive()
 

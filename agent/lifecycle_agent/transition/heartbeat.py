@@ -53,7 +53,8 @@ class GroupSide(threading.Thread):
         group: the group's name where the metadata has it.
         deadline: the transition's; brought forward when the group will not wait as long.
         tightened: told where to, for a resumed transition to know.
-        if_asked: whether the group is answered only where it happens to ask.
+        if_asked: whether the group is answered only where it happens to ask; there is time to wait for
+            that where the machine stays.
         stopped: what ends the heartbeats; tests hand in one that tells the time.
         action: the action that an event has named.
         machine_goes: whether the machine goes at the deadline, whatever the group has come to.
@@ -75,7 +76,7 @@ class GroupSide(threading.Thread):
         super().__init__(name="group", daemon=True)
         self._machine_goes = machine_goes
         self._transition = transition
-        self._if_asked = if_asked
+        self._if_asked = if_asked and machine_goes
         self._deadline = deadline
         self._tightened = tightened
         self._found = threading.Event()

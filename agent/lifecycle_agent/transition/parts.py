@@ -286,7 +286,7 @@ def group_side(
         machine.group,
         deadline,
         tightened,
-        if_asked=notice.if_asked and notice.ends is not None,  # a machine that stays has the time to ask
+        if_asked=notice.if_asked,
         action=notice.action,
         machine_goes=notice.ends is not None,
     )

@@ -164,7 +164,6 @@ def _done_before(history: Sequence[Recorded], notice: Notice) -> dict[str, StepR
     They may not bear being run twice, against an app that has stopped. Everything else can be done
     again, and is: the app may have been started since.
     """
-    well = (Outcome.DONE, Outcome.WARNED)
     found: dict[str, StepReport] = {}
     for each in reversed(history):
         goes_on = _goes_on_from(each.notice, notice)
@@ -175,7 +174,7 @@ def _done_before(history: Sequence[Recorded], notice: Notice) -> dict[str, StepR
     return {
         name: report
         for name, report in found.items()
-        if name.startswith((COMMAND, HTTP)) and report.outcome in well
+        if name.startswith((COMMAND, HTTP)) and report.outcome.well
     }
 
 
@@ -192,7 +191,7 @@ def _registers_again(since: Sequence[Recorded]) -> bool:
     """Whether one of these has deleted the registration of an app that it has not stopped: it is UP."""
 
     def well(each: Recorded, step: str) -> bool:
-        return step in each.ended and each.ended[step].outcome in (Outcome.DONE, Outcome.WARNED)
+        return step in each.ended and each.ended[step].outcome.well
 
     return any(well(each, DEREGISTER) and not well(each, UNITS) for each in since)
 

@@ -59,7 +59,7 @@ def end(seen: Observation, ending: Ending, memory: Memory, now: float, config: C
             return Leave("the machine reboots; the group takes it away after that")
         return start(replace(termination(now), ends=ends))
     if config.launches and (standing.phase is Phase.NEW or standing.launching):
-        # A launch that has not begun, or is not over: to the group it is none in service; after a boot it is.
+        # A launch that has not begun, or goes on after a boot: to the group it is none in service.
         return Leave("the machine goes down before its launch, which begins when it is up again")
     drained = standing.phase is Phase.DRAINED
     serves = standing.phase in SERVING and not (standing.phase is Phase.NEW and seen.target in POOL)
